@@ -1,0 +1,74 @@
+"""The model card: what an adapter is, how to use it, and its figures with their protocol."""
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import AutoTokenizer
+
+from .evaluation import RankingReport, results_table
+from .modeling import E4SRecConfig
+from .modeling.histories import FIRST_ITEM_ID
+from .modeling.saving import staged_directory
+
+#: Metrics of the table on the card.
+CARD_METRICS = ("hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")
+
+
+def write_model_card(
+    directory: str | os.PathLike[str],
+    config: E4SRecConfig,
+    reports: Mapping[str, Mapping[str, RankingReport]] | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    repo_id: str | None = None,
+) -> None:
+    """Write ``README.md`` for a saved adapter and, where there are figures, ``evaluation.json`` with all of them.
+
+    Args:
+        directory: Folder of the adapter; its item tokenizer lies there.
+        config: The adapter's configuration.
+        reports: Kind of evaluation to model name to report. Without it the card says that there are no figures.
+        settings: Names and values for the table of settings.
+        repo_id: How the example calls the repo; by default the folder.
+    """
+    reports, settings = reports or {}, settings or {}
+    items = AutoTokenizer.from_pretrained(directory).convert_ids_to_tokens(
+        list(range(FIRST_ITEM_ID, min(FIRST_ITEM_ID + 3, config.vocab_size)))
+    )
+    base = config.base_model_name_or_path
+    is_on_hub = base is not None and not os.path.isdir(base)
+    data = ModelCardData(
+        library_name="transformers",
+        tags=["e4srec", "sequential-recommendation", "recommendation"],
+        **({"base_model": base, "base_model_relation": "adapter"} if is_on_hub else {}),
+    )
+    template = resources.files("e4srec_hf.hub_cards").joinpath("model_card.md")
+    card = ModelCard.from_template(
+        data,
+        template_str=template.read_text(encoding="utf-8"),
+        title=Path(directory).name,
+        repo_id=repo_id or str(directory),
+        contents="the whole model, its base included"
+        if config.tuning == "full"
+        else "what was trained: LoRA weights, the lifting layer and the scoring head, with the item vectors",
+        example_items=items,
+        random_base=not settings.get("base_model"),
+        results=[
+            {"protocol": next(iter(table.values())).protocol, "table": results_table(table, CARD_METRICS)}
+            for table in reports.values()
+        ],
+        settings={name: str(value).replace("\n", "\\n").replace("|", "\\|") for name, value in settings.items()},
+        n_items=config.vocab_size - FIRST_ITEM_ID,
+    )
+    with staged_directory(directory) as stage:
+        card.save(stage / "README.md")
+        if reports:
+            content = {
+                kind: {name: report.to_dict() for name, report in table.items()} for kind, table in reports.items()
+            }
+            (stage / "evaluation.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,24 @@
+"""Data: sequences, splits, the item tokenizer, batches, and a demo world."""
+
+from .collator import SequenceCollator
+from .demo import DemoWorld, make_demo_world
+from .item_tokenizer import build_item_tokenizer, tokenize_histories
+from .negatives import draw_negatives, with_candidates
+from .sequences import catalogue, load_sequences, read_negatives, read_sequences, sequences_from_table
+from .splits import leave_one_out
+
+__all__ = [
+    "DemoWorld",
+    "SequenceCollator",
+    "build_item_tokenizer",
+    "catalogue",
+    "draw_negatives",
+    "leave_one_out",
+    "load_sequences",
+    "make_demo_world",
+    "read_negatives",
+    "read_sequences",
+    "sequences_from_table",
+    "tokenize_histories",
+    "with_candidates",
+]

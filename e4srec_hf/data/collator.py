@@ -1,0 +1,62 @@
+"""From rows of sequences to the batches that both models read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..modeling.histories import FIRST_ITEM_ID, IGNORE_INDEX
+from .item_tokenizer import tokenize_histories
+
+
+@dataclass
+class SequenceCollator:
+    """Turns rows with ``item_ids`` into ``input_ids``, ``attention_mask`` and ``labels``, left-padded.
+
+    Labels are unshifted and -100 where nothing is to be predicted, on unknown items above all.
+
+    Args:
+        tokenizer: The item tokenizer.
+        targets: ``"all"`` for training: the last ``max_history`` items of a row are targets, and a longer row is cut
+            to one item more, so that each target has a history of at least one item and at most ``max_history``.
+            ``"last"`` for evaluation: only the last item is a target, and the row is left whole, so that every item
+            the user has seen can be hidden.
+        max_history: How many items a model sees before a target.
+        first_item: Whether the first known item of a user is a target (a prompt can predict it; SASRec cannot).
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    targets: str = "all"
+    max_history: int = 50
+    first_item: bool = True
+
+    def __post_init__(self) -> None:
+        if self.targets not in ("all", "last"):
+            raise ValueError(f'targets must be "all" or "last", not {self.targets!r}')
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Collate rows; a column ``candidates`` of raw ids becomes ``candidates``, ``(batch, most)``, 0-padded."""
+        histories = [row["item_ids"] for row in rows]
+        if self.targets == "all":
+            histories = [items[-self.max_history - 1 :] for items in histories]
+        batch = tokenize_histories(self.tokenizer, histories)
+        ids, mask = batch["input_ids"], batch["attention_mask"]  # (batch, seq)
+        known = mask.bool()
+        labels = ids.masked_fill(~known, IGNORE_INDEX)
+        if self.targets == "last":
+            labels[:, :-1] = IGNORE_INDEX
+        else:
+            is_cut = torch.tensor([len(row["item_ids"]) > self.max_history for row in rows])[:, None]
+            is_first = known & (known.cumsum(1) == 1)
+            labels = labels.masked_fill(is_first & (is_cut | (not self.first_item)), IGNORE_INDEX)
+        out = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        if "candidates" in rows[0]:
+            out["candidates"] = tokenize_histories(self.tokenizer, [row["candidates"] for row in rows])["input_ids"]
+        return out
+
+
+def has_target(labels: Tensor) -> Tensor:
+    """Whether a row has anything to predict: ``(batch, seq)`` to ``(batch,)`` booleans."""
+    return (labels >= FIRST_ITEM_ID).any(dim=1)

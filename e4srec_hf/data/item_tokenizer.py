@@ -1,0 +1,112 @@
+"""The item tokenizer: the catalogue as a vocabulary that plain `AutoTokenizer` loads."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import BatchEncoding, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from ..modeling.histories import FIRST_ITEM_ID
+
+PAD_TOKEN, UNK_TOKEN = "[PAD]", "[UNK]"
+
+
+def build_item_tokenizer(item_ids: Iterable[str], *, max_history: int | None = None) -> PreTrainedTokenizerFast:
+    """Make the tokenizer of a catalogue: ``[PAD]`` is 0, ``[UNK]`` is 1, items start at 2 in the order given.
+
+    It is an ordinary fast tokenizer: after ``save_pretrained``, `AutoTokenizer.from_pretrained` loads it without any
+    code of ours. One raw id is one token; an id may hold blanks inside and any characters.
+
+    Args:
+        item_ids: The raw ids, each once.
+        max_history: Where it is given, ``truncation=True`` keeps that many of the last items.
+
+    Returns:
+        A tokenizer that pads and truncates on the left.
+
+    Raises:
+        ValueError: If an id comes twice, is empty or blank, is no string, or is the name of a special token. The first
+            offenders are named.
+    """
+    items = list(item_ids)
+    _check_raw_ids(items)
+    vocabulary = {token: index for index, token in enumerate([PAD_TOKEN, UNK_TOKEN, *items])}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token=UNK_TOKEN)),
+        pad_token=PAD_TOKEN,
+        unk_token=UNK_TOKEN,
+        padding_side="left",
+        truncation_side="left",
+        split_special_tokens=True,  # an id that contains "[PAD]" is still one item
+        model_input_names=["input_ids", "attention_mask"],
+        **({} if max_history is None else {"model_max_length": max_history}),
+    )
+
+
+def _check_raw_ids(items: Sequence[str]) -> None:
+    def refuse(what: str, offenders: list) -> None:
+        shown = ", ".join(repr(item) for item in offenders[:5]) + (", …" if len(offenders) > 5 else "")
+        raise ValueError(f"{len(offenders)} item id(s) {what}: {shown}")
+
+    if not items:
+        raise ValueError("The catalogue is empty: at least one item id is needed.")
+    if strangers := [item for item in items if not isinstance(item, str)]:
+        refuse("are not strings (convert them with str())", strangers)
+    if blanks := [item for item in items if not item.strip()]:
+        refuse("are empty or blank", blanks)
+    if specials := [item for item in items if item in (PAD_TOKEN, UNK_TOKEN)]:
+        refuse("have the name of a special token", specials)
+    if twice := [item for item, count in Counter(items).items() if count > 1]:
+        refuse("come more than once", twice)
+
+
+def tokenize_histories(
+    tokenizer: PreTrainedTokenizerBase,
+    histories: Sequence[Sequence[str]],
+    *,
+    on_unknown: str = "unk",
+) -> BatchEncoding:
+    """A batch of histories, left-padded.
+
+    Args:
+        tokenizer: The item tokenizer.
+        histories: Raw ids in time order, one list a user; lists may be empty.
+        on_unknown: ``"unk"`` turns an unknown id into ``[UNK]``, which the models pass over; ``"error"`` refuses it.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, ``(batch, longest)`` tensors. The mask is 0 on ``[UNK]`` too.
+
+    Raises:
+        ValueError: If an id is unknown and ``on_unknown="error"``; the first ones are named, with their row.
+    """
+    if on_unknown not in ("unk", "error"):
+        raise ValueError(f'on_unknown must be "unk" or "error", not {on_unknown!r}')
+    rows = [item_token_ids(tokenizer, history) for history in histories]
+    if on_unknown == "error":
+        unknown = [
+            (row, item)
+            for row, history in enumerate(histories)
+            for item, token in zip(history, rows[row], strict=True)
+            if token == tokenizer.unk_token_id
+        ]
+        if unknown:
+            shown = ", ".join(f"{item!r} (history {row})" for row, item in unknown[:5])
+            raise ValueError(f"{len(unknown)} item id(s) are not in the catalogue: {shown}")
+    ids = pad_sequence(
+        [torch.tensor(row, dtype=torch.long) for row in rows],
+        batch_first=True,
+        padding_value=tokenizer.pad_token_id,
+        padding_side="left",
+    )
+    return BatchEncoding({"input_ids": ids, "attention_mask": (ids >= FIRST_ITEM_ID).long()})
+
+
+def item_token_ids(tokenizer: PreTrainedTokenizerBase, items: Sequence[str]) -> list[int]:
+    """Token ids of raw ids, one each; ``[UNK]`` for what is not in the catalogue, the names of specials included."""
+    ids = cast(list[int], tokenizer.convert_tokens_to_ids(list(items))) if len(items) else []
+    unknown = tokenizer.unk_token_id
+    return [token if token > unknown else unknown for token in ids]

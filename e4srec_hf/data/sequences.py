@@ -1,0 +1,145 @@
+"""Sequences: the reference text format or any `datasets` table, read into one row a user."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, Features, Sequence, Value, load_dataset, load_from_disk
+
+SEQUENCE_FEATURES = Features({"user_id": Value("string"), "item_ids": Sequence(Value("string"))})
+
+
+#: Files that `datasets` reads, and the name of its reader; any other file is reference text.
+TABLE_READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+
+
+def load_sequences(source: str, **columns: str) -> Dataset:
+    """Read sequences from wherever they are.
+
+    Args:
+        source: A reference text file, a ``.parquet`` or ``.jsonl`` file, a folder saved by `datasets`, or a Hub data
+            set (its ``train`` split).
+        columns: Names of columns, see [`sequences_from_table`]; not used for reference text.
+
+    Returns:
+        A data set with ``user_id`` and ``item_ids``, one row a user.
+
+    Raises:
+        ValueError: If what is there cannot be read as sequences; see the readers.
+        FileNotFoundError: If there is no such file, folder or data set.
+    """
+    path = Path(source)
+    if path.is_file() and path.suffix not in TABLE_READERS:
+        return read_sequences(path)
+    if path.is_file():
+        table = load_dataset(TABLE_READERS[path.suffix], data_files=source, split="train")
+    elif path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
+        table = load_from_disk(source)
+    else:
+        table = load_dataset(source)
+    if isinstance(table, DatasetDict):
+        if list(table) != ["train"]:
+            raise ValueError(f"{source} has the splits {list(table)}; expected whole sequences in one split, 'train'.")
+        table = table["train"]
+    return sequences_from_table(table, **columns)
+
+
+def read_sequences(path: str | os.PathLike[str]) -> Dataset:
+    """Read the reference text format: one user a line, the user id, then item ids in time order, blank-separated.
+
+    Args:
+        path: A UTF-8 text file.
+
+    Returns:
+        A data set with ``user_id`` and ``item_ids``, one row a user, in file order.
+
+    Raises:
+        ValueError: If a line is empty, has a user without items or a user who came before, or holds bytes that are no
+            UTF-8; file and line are named.
+    """
+    rows = list(_read_lines(path))
+    if not rows:
+        raise ValueError(f"{path}: the file is empty; expected lines of the form 'user item item …'")
+    return Dataset.from_dict(
+        {"user_id": [user for user, _ in rows], "item_ids": [items for _, items in rows]}, features=SEQUENCE_FEATURES
+    )
+
+
+def read_negatives(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Read sampled negatives in the reference format: one user a line, the user id, then the negatives.
+
+    Raises:
+        ValueError: As [`read_sequences`].
+    """
+    return dict(_read_lines(path))
+
+
+def _read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
+    first_line: dict[str, int] = {}
+    for number, raw in enumerate(Path(path).read_bytes().splitlines(), start=1):
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        fields = re.findall(r"[^ \t]+", text)  # an id may hold any other white space
+        if not fields:
+            raise ValueError(f"{path}, line {number}: the line is empty; expected 'user item item …'")
+        user, items = fields[0], fields[1:]
+        if not items:
+            raise ValueError(f"{path}, line {number}: user {user!r} has no items")
+        if user in first_line:
+            raise ValueError(f"{path}, line {number}: user {user!r} came before, in line {first_line[user]}")
+        first_line[user] = number
+        yield user, items
+
+
+def sequences_from_table(
+    table: Dataset,
+    *,
+    user_column: str = "user_id",
+    items_column: str = "item_ids",
+    timestamps_column: str | None = None,
+) -> Dataset:
+    """Bring a `datasets` table with one row a user into the form that everything else reads.
+
+    Args:
+        table: Any data set with a column of users and a column of item lists in time order.
+        user_column: Name of the column of users.
+        items_column: Name of the column of item lists. Ids that are no strings are turned into strings.
+        timestamps_column: Name of a column of lists of times, one an item, if there is one.
+
+    Returns:
+        A data set with ``user_id``, ``item_ids`` and, if named, ``timestamps``.
+
+    Raises:
+        ValueError: If a column is missing, a user comes twice or has no items, an id is missing, or the times do not
+            fit the items; the row is named.
+    """
+    columns = {"user_id": user_column, "item_ids": items_column}
+    if timestamps_column is not None:
+        columns["timestamps"] = timestamps_column
+    if missing := [name for name in columns.values() if name not in table.column_names]:
+        raise ValueError(f"The table has no column {missing}; its columns are {table.column_names}.")
+    first_row: dict[str, int] = {}
+    users, histories = [], []
+    times = table[timestamps_column][:] if timestamps_column is not None else None
+    for row, (user, items) in enumerate(zip(table[user_column], table[items_column], strict=True)):
+        if user is None or items is None or len(items) == 0:
+            raise ValueError(f"Row {row} of the table has no {'user' if user is None else 'items'}.")
+        if any(item is None for item in items):
+            raise ValueError(f"Row {row} of the table (user {user!r}) has an item without an id.")
+        if times is not None and (times[row] is None or len(times[row]) != len(items)):
+            raise ValueError(f"Row {row} of the table (user {user!r}) does not have one time for each item.")
+        if str(user) in first_row:
+            raise ValueError(f"Row {row} of the table: user {user!r} came before, in row {first_row[str(user)]}.")
+        first_row[str(user)] = row
+        users.append(str(user))
+        histories.append([str(item) for item in items])
+    sequences = Dataset.from_dict({"user_id": users, "item_ids": histories}, features=SEQUENCE_FEATURES)
+    return sequences if times is None else sequences.add_column("timestamps", times)
+
+
+def catalogue(sequences: Dataset) -> list[str]:
+    """The item ids of all sequences, each once, in the order of their first appearance."""
+    return list(dict.fromkeys(item for items in sequences["item_ids"] for item in items))

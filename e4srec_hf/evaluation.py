@@ -1,0 +1,158 @@
+"""Evaluation: the rank of each user's target in the whole catalogue, batch by batch on the device."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from .data.collator import SequenceCollator, has_target
+from .metrics import Estimate, metrics_with_intervals
+from .modeling.histories import PAD_ID
+from .modeling.ranking import target_ranks
+
+
+@dataclass(frozen=True)
+class RankingReport:
+    """What an evaluation found, and under which protocol.
+
+    Attributes:
+        metrics: Name to mean and 95% interval over users.
+        ranks: ``(users,)`` rank of each target; ``inf`` for a target that is hidden with the seen items.
+        n_users: Users in the means.
+        n_without_target: Users left out because their target is not in the catalogue.
+        exclude_seen: Whether the items of a user's history were hidden.
+        candidates: ``"catalogue"``, or how many sampled negatives a target was ranked among.
+    """
+
+    metrics: dict[str, Estimate]
+    ranks: NDArray[np.float64] = field(repr=False)
+    n_users: int
+    n_without_target: int
+    exclude_seen: bool
+    candidates: str
+
+    @property
+    def protocol(self) -> str:
+        """The protocol in words."""
+        among = "the whole catalogue" if self.candidates == "catalogue" else self.candidates
+        seen = "hidden" if self.exclude_seen else "kept"
+        left_out = f", {self.n_without_target} users without a target left out" if self.n_without_target else ""
+        return f"ranked among {among}, seen items {seen}, {self.n_users} users{left_out}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the ranks, for JSON."""
+        return {
+            "metrics": {name: estimate._asdict() for name, estimate in self.metrics.items()},
+            "n_users": self.n_users,
+            "n_without_target": self.n_without_target,
+            "exclude_seen": self.exclude_seen,
+            "candidates": self.candidates,
+        }
+
+
+def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen: bool) -> tuple[Tensor, Tensor]:
+    """Rank the last item of each row, as [`SequenceCollator`] with ``targets="last"`` marks it.
+
+    Args:
+        model: Any model of the dialect; it scores the history, which is the row without its target.
+        batch: ``input_ids``, ``attention_mask``, ``labels`` and, for sampled negatives, ``candidates``.
+        exclude_seen: Whether the history is hidden from the ranking.
+
+    Returns:
+        The ranks ``(batch,)`` and the targets ``(batch,)``; a target of -100 means that the row has none, and its
+        rank means nothing.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    labels = batch["labels"]
+    answerable = has_target(labels)
+    history = batch["attention_mask"] * (torch.arange(labels.shape[1], device=labels.device) < labels.shape[1] - 1)
+    targets = labels[:, -1]
+    ranks = torch.full(targets.shape, torch.inf, device=targets.device)
+    if answerable.any():
+        ids, mask = batch["input_ids"][answerable], history[answerable]
+        scores = model(input_ids=ids, attention_mask=mask).logits
+        seen = ids.masked_fill(mask == 0, PAD_ID) if exclude_seen else None
+        candidates = batch["candidates"][answerable] if "candidates" in batch else None
+        ranks[answerable] = target_ranks(scores, targets[answerable], seen=seen, candidates=candidates)
+    return ranks, targets
+
+
+@torch.no_grad()
+def evaluate_ranking(
+    model: nn.Module,
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    exclude_seen: bool = True,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+) -> RankingReport:
+    """Rank the last item of every row of ``dataset`` after the items before it.
+
+    Args:
+        model: `E4SRecModel`, `SASRecModel`, `PopularityModel` or any module of the same dialect.
+        dataset: ``validation`` or ``test`` of `leave_one_out`. A column ``candidates`` of raw ids, see
+            `with_candidates`, ranks each target among those instead of the whole catalogue.
+        tokenizer: The item tokenizer of the model.
+        exclude_seen: Whether the items of the history are hidden. A target that is in the history is then a miss.
+        batch_size: Users a batch.
+        device: Where to compute; by default where the model is.
+
+    Returns:
+        A [`RankingReport`].
+
+    Raises:
+        ValueError: If a score is NaN, or no row has a target in the catalogue.
+    """
+    collate = SequenceCollator(tokenizer, targets="last")
+    columns = [name for name in ("item_ids", "candidates") if name in dataset.column_names]
+    by_length = np.argsort([len(items) for items in dataset["item_ids"]], kind="stable")
+    loader = DataLoader(dataset.select_columns(columns), batch_size, sampler=by_length.tolist(), collate_fn=collate)
+    device = device or next(iter([*model.parameters(), *model.buffers()])).device
+    model = model.to(device)
+    was_training = model.training
+    model.eval()
+    found = []
+    try:
+        for batch in loader:
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            found.append(torch.stack([part.float() for part in rank_targets(model, batch, exclude_seen=exclude_seen)]))
+    finally:
+        model.train(was_training)
+    ranks, targets = torch.cat(found, dim=1).cpu().double().numpy()
+    in_order = np.empty_like(by_length)
+    in_order[by_length] = np.arange(len(by_length))
+    ranks, targets = ranks[in_order], targets[in_order]
+    ranked = ranks[targets > 0]
+    if not len(ranked):
+        raise ValueError("No row has a target in the catalogue: is this the item tokenizer of this data set?")
+    return RankingReport(
+        metrics=metrics_with_intervals(ranked),
+        ranks=ranked,
+        n_users=len(ranked),
+        n_without_target=len(ranks) - len(ranked),
+        exclude_seen=exclude_seen,
+        candidates="catalogue" if "candidates" not in columns else "its target and the sampled negatives",
+    )
+
+
+def results_table(reports: Mapping[str, RankingReport], names: Sequence[str] = ("hr@10", "ndcg@10")) -> str:
+    """A Markdown table: a row a model, a column a metric, each mean with its interval."""
+    header = ["model", *(name.upper() for name in names)]
+    rows = [
+        [model, *(f"{m.value:.4f} [{m.low:.4f}, {m.high:.4f}]" for m in (report.metrics[name] for name in names))]
+        for model, report in reports.items()
+    ]
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

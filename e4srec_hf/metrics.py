@@ -1,0 +1,79 @@
+"""From the rank of each user's target to HR@K, NDCG@K and MRR, with intervals."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+HR_CUTOFFS = (1, 5, 10, 20)
+NDCG_CUTOFFS = (5, 10, 20)
+
+
+class Estimate(NamedTuple):
+    """A mean over users with the bounds of its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def user_metrics(
+    ranks: ArrayLike, *, hr_cutoffs: Sequence[int] = HR_CUTOFFS, ndcg_cutoffs: Sequence[int] = NDCG_CUTOFFS
+) -> dict[str, NDArray[np.float64]]:
+    """Each user's metrics, in closed form from the rank of the one target.
+
+    HR@K is 1 if the rank is at most K. NDCG@K is then ``1 / log2(1 + rank)``, for the ideal ranking has the one target
+    on top. MRR is ``1 / rank`` over the whole ranking.
+
+    Args:
+        ranks: ``(users,)`` ranks, 1 is best; ``inf`` is a certain miss.
+        hr_cutoffs: The K of HR@K.
+        ndcg_cutoffs: The K of NDCG@K.
+
+    Returns:
+        Name to ``(users,)`` values: ``hr@K``, ``ndcg@K``, ``mrr``.
+
+    Raises:
+        ValueError: If there are no ranks, or one is NaN or below 1.
+    """
+    ranks = np.asarray(ranks, dtype=np.float64)
+    if ranks.ndim != 1 or not len(ranks):
+        raise ValueError(f"ranks must be a list of at least one number, not of the shape {ranks.shape}")
+    if not (ranks >= 1).all():  # NaN fails this too
+        bad = int(np.flatnonzero(~(ranks >= 1))[0])
+        raise ValueError(f"Ranks start at 1, but ranks[{bad}] is {ranks[bad]}")
+    gain = 1 / np.log2(1 + ranks)
+    metrics = {f"hr@{k}": (ranks <= k).astype(np.float64) for k in hr_cutoffs}
+    metrics |= {f"ndcg@{k}": np.where(ranks <= k, gain, 0.0) for k in ndcg_cutoffs}
+    return metrics | {"mrr": 1 / ranks}
+
+
+def mean_metrics(ranks: ArrayLike) -> dict[str, float]:
+    """The mean of each of [`user_metrics`] over the users."""
+    return {name: float(values.mean()) for name, values in user_metrics(ranks).items()}
+
+
+def metrics_with_intervals(
+    ranks: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> dict[str, Estimate]:
+    """Means over users with percentile bootstrap intervals, users being what is resampled.
+
+    A user's metrics hang on the rank alone, so a resample of users is a draw of how often each distinct rank comes up,
+    which is multinomial. That is the same bootstrap at a fraction of the cost.
+
+    Args:
+        ranks: As for [`user_metrics`].
+        confidence: Mass inside the interval.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
+    """
+    distinct, counts = np.unique(np.asarray(ranks, dtype=np.float64), return_counts=True)
+    n_users = int(counts.sum())
+    values = user_metrics(distinct)
+    per_rank = np.stack(list(values.values()), axis=1)  # (distinct ranks, metrics)
+    drawn = np.random.default_rng(seed).multinomial(n_users, counts / n_users, size=resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn @ per_rank / n_users, [tail, 1 - tail], axis=0)  # (metrics,) each
+    means = counts @ per_rank / n_users
+    return {name: Estimate(float(means[i]), float(low[i]), float(high[i])) for i, name in enumerate(values)}

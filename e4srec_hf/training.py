@@ -1,0 +1,131 @@
+"""Training: the `Trainer` of transformers, ranking the validation targets as it goes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+)
+
+from .data.collator import SequenceCollator
+from .evaluation import rank_targets
+from .metrics import mean_metrics
+from .modeling import E4SRecModel, SASRecModel
+
+#: What makes a `TrainingArguments` select on validation: give these, or say otherwise.
+SELECT_ON_VALIDATION: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 1,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "ndcg@10",
+    "greater_is_better": True,
+}
+
+
+class RankingTrainer(Trainer):
+    """A `Trainer` for `SASRecModel` and `E4SRecModel`: trains on every target, evaluates by full ranking.
+
+    Evaluation gives ``hr@K``, ``ndcg@K`` and ``mrr`` of the last item of each row. Ranks are taken on the device, batch
+    by batch, and only they are gathered.
+
+    Args:
+        model: The model.
+        args: As for any `Trainer`; ``per_device_train_batch_size`` counts users, each with up to ``max_history``
+            targets. ``remove_unused_columns`` is switched off, for the collator reads raw item ids.
+        tokenizer: The item tokenizer; checkpoints hold it too.
+        train_dataset: Rows with ``item_ids``: every item is a target.
+        eval_dataset: Rows with ``item_ids``: the last item is the target.
+        exclude_seen: Whether evaluation hides the items of the history.
+        early_stopping_patience: Evaluations without improvement before training stops; ``None`` never stops early.
+        kwargs: Anything else that `Trainer` takes.
+    """
+
+    def __init__(
+        self,
+        model: E4SRecModel | SASRecModel,
+        args: TrainingArguments,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        exclude_seen: bool = True,
+        early_stopping_patience: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args.remove_unused_columns = False
+        callbacks = list(kwargs.pop("callbacks", None) or [])
+        if early_stopping_patience is not None:
+            callbacks.append(EarlyStoppingCallback(early_stopping_patience))
+        super().__init__(
+            model,
+            args,
+            data_collator=SequenceCollator(
+                tokenizer, "all", max_history=model.config.max_history, first_item=model.scores_first_item
+            ),
+            processing_class=tokenizer,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            compute_metrics=_ranking_metrics,
+            callbacks=callbacks,
+            **kwargs,
+        )
+        self.exclude_seen = exclude_seen
+        self.evaluation_collator = SequenceCollator(tokenizer, "last")
+
+    @contextmanager
+    def _last_item_is_target(self) -> Iterator[None]:
+        training_collator = self.data_collator
+        self.data_collator = self.evaluation_collator
+        try:
+            yield
+        finally:
+            self.data_collator = training_collator
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """As `Trainer.get_eval_dataloader`, with the last item of each row as its target."""
+        with self._last_item_is_target():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """As `Trainer.get_test_dataloader`, with the last item of each row as its target."""
+        with self._last_item_is_target():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, Tensor, Tensor]:
+        """The ranks of a batch in the place of its logits, and its targets as labels."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            ranks, targets = rank_targets(model, self._prepare_inputs(inputs), exclude_seen=self.exclude_seen)
+        return None, ranks, targets
+
+
+def _ranking_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    ranks, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    return mean_metrics(ranks[targets > 0])
+
+
+def save_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]) -> None:
+    """Write a model with its item tokenizer to a folder that `AutoModel` and `AutoTokenizer` load."""
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    # `Trainer` leaves its arguments as a pickle beside a final model; nothing pickled travels
+    Path(directory, "training_args.bin").unlink(missing_ok=True)

@@ -1,0 +1,81 @@
+"""Rank test targets with a saved model, an E4SRec adapter or a SASRec, from a folder or the Hub.
+
+python examples/evaluate.py outputs/e4srec --dataset Beauty.txt --negatives 99
+"""
+
+import argparse
+import json
+
+from transformers import AutoModel, AutoTokenizer
+
+import e4srec_hf  # noqa: F401 - registers the models, so that no remote code is needed
+from e4srec_hf.data import (
+    draw_negatives,
+    leave_one_out,
+    load_sequences,
+    make_demo_world,
+    read_negatives,
+    with_candidates,
+)
+from e4srec_hf.data.sequences import catalogue
+from e4srec_hf.evaluation import evaluate_ranking, results_table
+from e4srec_hf.popularity import PopularityModel
+
+
+def main() -> None:
+    """Evaluate, print a table, and all figures as JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="Folder or Hub id.")
+    parser.add_argument("--base_model", help="Another base than the recorded one: folder or Hub id.")
+    parser.add_argument("--dataset", default="demo", help='As for train.py; "demo" is the made-up world.')
+    parser.add_argument("--user_column", default="user_id")
+    parser.add_argument("--items_column", default="item_ids")
+    parser.add_argument("--split", choices=["validation", "test"], default="test")
+    parser.add_argument("--negatives", help="Rank among sampled negatives: a file, or how many to draw.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the drawn negatives.")
+    parser.add_argument("--include_seen", action="store_true", help="Keep the items of the history in the ranking.")
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--json", action="store_true", help="Print every metric as JSON too.")
+    arguments = parser.parse_args()
+
+    if arguments.dataset == "demo":
+        sequences = make_demo_world().sequences
+    else:
+        sequences = load_sequences(
+            arguments.dataset, user_column=arguments.user_column, items_column=arguments.items_column
+        )
+    splits = leave_one_out(sequences)
+    dataset = splits[arguments.split]
+    if arguments.negatives is not None:
+        negatives = (
+            draw_negatives(sequences, catalogue(sequences), count=int(arguments.negatives), seed=arguments.seed)
+            if arguments.negatives.isdecimal()
+            else read_negatives(arguments.negatives)
+        )
+        dataset = with_candidates(dataset, negatives)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    base = {} if arguments.base_model is None else {"base_model": arguments.base_model}
+    model = AutoModel.from_pretrained(arguments.model, **base)
+    reports = {
+        name: evaluate_ranking(
+            ranker,
+            dataset,
+            tokenizer,
+            exclude_seen=not arguments.include_seen,
+            batch_size=arguments.batch_size,
+            device=arguments.device,
+        )
+        for name, ranker in (
+            ("popularity", PopularityModel(splits["train"]["item_ids"], tokenizer)),
+            (arguments.model, model),
+        )
+    }
+    print(f"{arguments.split} targets, {reports[arguments.model].protocol}; 95% bootstrap intervals over users\n")
+    print(results_table(reports, ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")))
+    if arguments.json:
+        print(json.dumps({name: report.to_dict() for name, report in reports.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Configuration of an E4SRec adapter: the base it stands on, its catalogue, its prompt, its LoRA and its head."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+#: The layout of the files that this code writes; a repo of a newer layout is refused.
+FORMAT_VERSION = 1
+
+#: The two prompt texts of the paper (arXiv 2312.02443, the Alpaca template); the items stand between them.
+PAPER_INSTRUCTION = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\nGiven the user’s purchase history, predict next possible item to be purchased.\n\n"
+    "### Input:\n"
+)
+PAPER_RESPONSE = "\n\n### Response:\n"
+
+#: The LoRA of the paper: rank 16 on the three matrices of the MLP.
+PAPER_LORA: dict[str, Any] = {
+    "r": 16,
+    "lora_alpha": 16,
+    "lora_dropout": 0.05,
+    "target_modules": ["gate_proj", "down_proj", "up_proj"],
+}
+
+
+def check_format_version(format_version: int) -> None:
+    """Refuse a repo that was written by a newer release than this code.
+
+    Raises:
+        ValueError: If ``format_version`` is above :data:`FORMAT_VERSION`.
+    """
+    if format_version > FORMAT_VERSION:
+        raise ValueError(
+            f"This config has format_version {format_version}, but this code reads versions up to {FORMAT_VERSION}. "
+            "It was written by a newer release: upgrade e4srec-hf, or load it with trust_remote_code=True "
+            "from an environment where the package is not installed."
+        )
+
+
+class E4SRecConfig(PreTrainedConfig):
+    """What it takes to rebuild an [`E4SRecModel`] around a base language model.
+
+    Args:
+        base_model_name_or_path: Hub id or folder of the base. A path that starts with ``./`` is inside the folder
+            that holds this config. ``None`` for ``tuning="full"``, whose base travels in the weights.
+        base_model_revision: Commit of the base on the Hub, where it is known.
+        vocab_size: Rows of the item table: ``[PAD]``, ``[UNK]``, then the items.
+        item_embedding_dim: Width of the item vectors (64 in the paper).
+        instruction: Prompt text before the items, tokenized without special tokens. May be empty.
+        response: Prompt text behind the items, likewise.
+        instruction_ids: ``instruction`` in the tokens of the recorded base.
+        response_ids: ``response`` in the tokens of the recorded base.
+        max_history: How many items before the target the model sees: the last ones.
+        lora: Fields of `peft.LoraConfig`; what is left out is as in the paper (:data:`PAPER_LORA`).
+        head: ``"linear"`` (the paper's ``Linear(hidden, vocab, bias=False)``) or ``"tied"`` (the hidden state is
+            projected to ``item_embedding_dim`` and multiplied with the item table).
+        tuning: ``"lora"`` (the base is frozen and not saved) or ``"full"`` (the base is trained and saved whole).
+        train_item_embeddings: Whether the item vectors are trained too. The paper keeps them as SASRec made them.
+        base_config: Config of the base as a dictionary; kept for ``tuning="full"`` only.
+        format_version: Layout of the saved files.
+
+    Raises:
+        ValueError: If a field has a value that no model can be built from, or the format is a newer one.
+    """
+
+    model_type = "e4srec"
+
+    def __init__(
+        self,
+        base_model_name_or_path: str | None = None,
+        base_model_revision: str | None = None,
+        vocab_size: int = 2,
+        item_embedding_dim: int = 64,
+        instruction: str = PAPER_INSTRUCTION,
+        response: str = PAPER_RESPONSE,
+        instruction_ids: list[int] | None = None,
+        response_ids: list[int] | None = None,
+        max_history: int = 50,
+        lora: dict[str, Any] | None = None,
+        head: str = "linear",
+        tuning: str = "lora",
+        train_item_embeddings: bool = False,
+        base_config: dict[str, Any] | None = None,
+        format_version: int = FORMAT_VERSION,
+        **kwargs: Any,
+    ) -> None:
+        check_format_version(format_version)
+        if head not in ("linear", "tied"):
+            raise ValueError(f'head must be "linear" or "tied", not {head!r}')
+        if tuning not in ("lora", "full"):
+            raise ValueError(f'tuning must be "lora" or "full", not {tuning!r}')
+        if max_history < 1:
+            raise ValueError(f"max_history must be at least 1, not {max_history}")
+        self.base_model_name_or_path = base_model_name_or_path
+        self.base_model_revision = base_model_revision
+        self.vocab_size = vocab_size
+        self.item_embedding_dim = item_embedding_dim
+        self.instruction = instruction
+        self.response = response
+        self.instruction_ids = list(instruction_ids or [])
+        self.response_ids = list(response_ids or [])
+        self.max_history = max_history
+        self.lora = {**PAPER_LORA, **(lora or {})}
+        self.head = head
+        self.tuning = tuning
+        self.train_item_embeddings = train_item_embeddings
+        self.base_config = base_config
+        self.format_version = format_version
+        kwargs.setdefault("pad_token_id", 0)  # [PAD] of the item tokenizer
+        super().__init__(**kwargs)
+
+
+E4SRecConfig.register_for_auto_class()

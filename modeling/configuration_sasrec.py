@@ -1,0 +1,65 @@
+"""Configuration of SASRec, the ID model that makes the item vectors and stands as the baseline."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+
+class SASRecConfig(PreTrainedConfig):
+    """Shape and loss of a [`SASRecModel`] (Kang and McAuley, 2018, arXiv 1808.09781).
+
+    Args:
+        vocab_size: Rows of the item table: ``[PAD]``, ``[UNK]``, then the items.
+        hidden_size: Width of the item vectors and of the model.
+        num_hidden_layers: Number of transformer blocks.
+        num_attention_heads: Attention heads a block.
+        max_history: How many items before the target the model sees: the last ones.
+        dropout: Dropout on the embeddings, the attention and both halves of a block.
+        loss: ``"ce"`` (softmax cross-entropy over the whole catalogue) or ``"bce"`` (binary cross-entropy of the
+            target against sampled negatives, as in the original paper).
+        num_negatives: Negatives a target for ``"bce"``, drawn evenly from the items that are not in the row.
+        initializer_range: Standard deviation of the initial weights.
+
+    Raises:
+        ValueError: If a field has a value that no model can be built from.
+    """
+
+    model_type = "sasrec"
+
+    def __init__(
+        self,
+        vocab_size: int = 2,
+        hidden_size: int = 64,
+        num_hidden_layers: int = 2,
+        num_attention_heads: int = 1,
+        max_history: int = 50,
+        dropout: float = 0.2,
+        loss: str = "ce",
+        num_negatives: int = 1,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        if loss not in ("ce", "bce"):
+            raise ValueError(f'loss must be "ce" or "bce", not {loss!r}')
+        if hidden_size % num_attention_heads:
+            raise ValueError(
+                f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
+            )
+        if max_history < 1:
+            raise ValueError(f"max_history must be at least 1, not {max_history}")
+        if num_negatives < 1:
+            raise ValueError(f"num_negatives must be at least 1, not {num_negatives}")
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.max_history = max_history
+        self.dropout = dropout
+        self.loss = loss
+        self.num_negatives = num_negatives
+        self.initializer_range = initializer_range
+        kwargs.setdefault("pad_token_id", 0)  # [PAD] of the item tokenizer
+        super().__init__(**kwargs)
+
+
+SASRecConfig.register_for_auto_class()

@@ -1,0 +1,333 @@
+"""E4SRec against a plain computation: no batching, no mask, no helper of the package."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from e4srec_hf import E4SRecConfig, E4SRecModel
+from tests.conftest import BASE_CONFIGS, INSTRUCTION, RESPONSE, VOCAB, folded_copy, random_batch
+
+
+def plain_scores(base, model, text_tokenizer, history):
+    """Embed the prompt, lift the items, run the base, take the last hidden state, score."""
+    embed = base.get_input_embeddings()
+    weights = dict(model.named_parameters())
+    table = weights["item_embeddings.weight"]
+    lifted = [weights["input_proj.weight"] @ table[item] + weights["input_proj.bias"] for item in history]
+    parts = []
+    if model.config.instruction:
+        parts.append(embed(torch.tensor(text_tokenizer.encode(model.config.instruction, add_special_tokens=False))))
+    if lifted:
+        parts.append(torch.stack(lifted))
+    if model.config.response:
+        parts.append(embed(torch.tensor(text_tokenizer.encode(model.config.response, add_special_tokens=False))))
+    hidden = base(inputs_embeds=torch.cat(parts).unsqueeze(0)).last_hidden_state[0, -1]
+    scored = weights["score.weight"] @ hidden
+    return scored if model.config.head == "linear" else table @ scored
+
+
+def items_before(ids, mask, row, column, max_history=50):
+    return [i for i, m in zip(ids[row, :column].tolist(), mask[row, :column].tolist(), strict=True) if m and i > 1][
+        -max_history:
+    ]
+
+
+@pytest.mark.parametrize("head", ["linear", "tied"])
+@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
+def test_logits_equal_a_plain_computation(kind, head, make_base, make_model, text_tokenizer):
+    bare = make_base(kind)
+    model = make_model(copy.deepcopy(bare), head=head)
+    folded = folded_copy(bare, model)
+    ids, mask = random_batch()
+    with torch.no_grad():
+        logits = model(ids, mask).logits
+        expected = [
+            plain_scores(folded, model, text_tokenizer, items_before(ids, mask, row, ids.shape[1]))
+            for row in range(len(ids))
+        ]
+    torch.testing.assert_close(logits, torch.stack(expected), rtol=1e-5, atol=1e-5)
+    assert logits.shape == (len(ids), VOCAB)
+
+
+@pytest.mark.parametrize("head", ["linear", "tied"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2"])
+def test_loss_and_target_logits_equal_a_loop_over_targets(kind, head, make_base, make_model, text_tokenizer):
+    bare = make_base(kind)
+    model = make_model(copy.deepcopy(bare), head=head, max_history=4)
+    folded = folded_copy(bare, model)
+    ids, mask = random_batch()
+    labels = ids.masked_fill((mask == 0) | (ids == 1), -100)
+    labels[3, -2] = -100
+    with torch.no_grad():
+        output = model(ids, mask, labels=labels)
+        scores, losses = [], []
+        for row in range(len(ids)):
+            for column in range(ids.shape[1]):
+                if labels[row, column] != -100:
+                    history = items_before(ids, mask, row, column, max_history=4)
+                    scores.append(plain_scores(folded, model, text_tokenizer, history))
+                    losses.append(torch.logsumexp(scores[-1], 0) - scores[-1][labels[row, column]])
+    torch.testing.assert_close(output.logits, torch.stack(scores), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(output.loss, torch.stack(losses).mean(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_history", [4, 50])
+@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
+def test_without_a_response_one_pass_a_row_gives_the_same_loss_and_gradients(kind, max_history, make_model):
+    """The one pass against one row a target, which the tests above hold against a plain computation."""
+    ids, mask = random_batch()
+    labels = ids.masked_fill((mask == 0) | (ids == 1), -100)
+    labels[3, -1] = -100
+    results = []
+    for one_pass in (True, False):
+        model = make_model(kind, response="", max_history=max_history, lora={"r": 4, "lora_dropout": 0.0})
+        rows_run = []
+        model.base.register_forward_pre_hook(
+            lambda module, args, kwargs, rows_run=rows_run: rows_run.append(len(kwargs["inputs_embeds"])),
+            with_kwargs=True,
+        )
+        if not one_pass:
+            model._base_is_causal = False
+        output = model(ids, mask, labels=labels)
+        output.loss.backward()
+        n_targets = int((labels != -100).sum())
+        assert rows_run[-1] == (len(ids) if one_pass and max_history == 50 else n_targets)
+        results.append((output, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (one, gradients), (many, expected) = results
+    torch.testing.assert_close(one.logits, many.logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(one.loss, many.loss, rtol=1e-5, atol=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_base_that_looks_ahead_gets_one_row_a_target(make_model, text_tokenizer):
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(text_tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
+    )
+    bare = BertModel(config, add_pooling_layer=False).eval()
+    model = make_model(copy.deepcopy(bare), response="")
+    folded = folded_copy(bare, model)
+    ids = torch.tensor([[7, 3, 9]])
+    with torch.no_grad():
+        logits = model(ids, labels=ids).logits
+        for column in range(3):
+            expected = plain_scores(folded, model, text_tokenizer, ids[0, :column].tolist())
+            torch.testing.assert_close(logits[column], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["left", "right", "scattered"])
+def test_a_history_scores_the_same_alone_and_in_any_batch(padding, make_model):
+    model = make_model()
+    history = torch.tensor([[7, 3, 9, 21]])
+    alone = model(history).logits
+    ids, mask = random_batch(width=11)
+    columns = {"left": [7, 8, 9, 10], "right": [0, 1, 2, 3], "scattered": [1, 4, 5, 9]}[padding]
+    ids[4], mask[4] = 17, 0  # what the mask hides may be anything
+    ids[4, columns], mask[4, columns] = history[0], 1
+    torch.testing.assert_close(model(ids, mask).logits[4:], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_unknown_items_are_passed_over(make_model):
+    model = make_model()
+    with_unknown = torch.tensor([[1, 7, 1, 3, 1]])
+    assert torch.equal(model(with_unknown).logits, model(torch.tensor([[7, 3]])).logits)
+
+
+def test_only_the_last_max_history_items_count(make_model):
+    model = make_model(max_history=3)
+    long = torch.tensor([[5, 6, 7, 8, 9]])
+    assert torch.equal(model(long).logits, model(long[:, -3:]).logits)
+    assert not torch.equal(model(long).logits, model(long[:, -2:]).logits)
+
+
+def test_special_tokens_are_no_targets(make_model):
+    model = make_model()
+    ids = torch.tensor([[0, 7, 1, 3]])
+    output = model(ids, labels=ids)
+    assert output.logits.shape == (2, VOCAB)
+    torch.testing.assert_close(output.loss, F.cross_entropy(output.logits, torch.tensor([7, 3])))
+
+
+def test_a_batch_without_targets_has_a_loss_of_zero_that_can_be_backpropagated(make_model):
+    model = make_model()
+    output = model(torch.tensor([[4, 5]]), labels=torch.tensor([[-100, -100]]))
+    output.loss.backward()
+    assert output.loss == 0
+    assert output.logits.shape == (0, VOCAB)
+
+
+def test_accumulated_batches_give_the_loss_of_one_large_batch(make_model):
+    model = make_model()
+    ids, mask = random_batch()
+    labels = ids.masked_fill((mask == 0) | (ids == 1), -100)
+    whole = model(ids, mask, labels=labels).loss
+    n_targets = int((labels != -100).sum())
+    parts = [model(ids[s], mask[s], labels=labels[s], num_items_in_batch=n_targets).loss for s in ([0, 1], [2, 3, 4])]
+    torch.testing.assert_close(sum(parts), whole)
+
+
+def test_the_prompt_can_be_left_out(make_base, make_model, text_tokenizer):
+    bare = make_base("llama")
+    model = make_model(copy.deepcopy(bare), instruction="", response="")
+    expected = plain_scores(folded_copy(bare, model), model, text_tokenizer, [7, 3, 9])
+    torch.testing.assert_close(model(torch.tensor([[7, 3, 9]])).logits[0], expected, rtol=1e-5, atol=1e-5)
+    assert not model.scores_first_item
+    with pytest.raises(ValueError, match="Row 1 has no known item, and the prompt is empty"):
+        model(torch.tensor([[7, 3], [1, 1]]))
+
+
+@pytest.mark.parametrize("name", ["input_ids", "labels"])
+@pytest.mark.parametrize("wrong", [VOCAB, -1])
+def test_ids_outside_the_vocabulary_are_named(name, wrong, make_model):
+    ids = {"input_ids": torch.tensor([[3, 4], [5, 6]]), "labels": torch.tensor([[3, 4], [5, 6]])}
+    ids[name][1, 0] = wrong
+    with pytest.raises(ValueError, match=rf"{name}\[1, 0\] is {wrong}, outside the vocabulary of 32 item tokens"):
+        make_model()(**ids)
+
+
+def test_labels_of_another_shape_are_refused(make_model):
+    with pytest.raises(ValueError, match=r"labels have the shape \(1, 1\), but input_ids \(1, 2\)"):
+        make_model()(torch.tensor([[3, 4]]), labels=torch.tensor([[3]]))
+
+
+def test_only_the_adapter_is_trained(make_model):
+    model = make_model().train()
+    ids, mask = random_batch()
+    model(ids, mask, labels=ids.masked_fill(mask == 0, -100)).loss.backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all(name.startswith(("input_proj.", "score.")) or ".lora_" in name for name in trained)
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == (name in trained), name
+
+
+def test_full_tuning_trains_the_base_and_can_train_the_item_vectors(make_model):
+    model = make_model(tuning="full", train_item_embeddings=True)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_trained_weights_are_float32_on_a_bfloat16_base(make_base, make_model):
+    base = make_base("llama").to(torch.bfloat16)
+    model = make_model(base)
+    assert model.dtype == torch.bfloat16
+    for name, parameter in model.named_parameters():
+        own = not name.startswith("base.") or ".lora_" in name
+        assert parameter.dtype == (torch.float32 if own else torch.bfloat16), name
+    ids, mask = random_batch()
+    labels = ids.masked_fill(mask == 0, -100)
+    output = model(ids, mask, labels=labels)
+    assert output.loss.dtype == output.logits.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(ids, mask, labels=labels)
+    assert mixed.loss.dtype == torch.float32
+    torch.testing.assert_close(mixed.loss, output.loss, rtol=0.05, atol=0.05)
+
+
+def test_full_tuning_makes_the_whole_base_float32(make_base, make_model):
+    model = make_model(make_base("llama").to(torch.bfloat16), tuning="full")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(make_model):
+    ids, mask = random_batch()
+    labels = ids.masked_fill((mask == 0) | (ids == 1), -100)
+    gradients = []
+    for checkpointing in (False, True):
+        model = make_model(lora={"r": 4, "lora_dropout": 0.0}).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+            assert model.base.layers[0].gradient_checkpointing
+        model(ids, mask, labels=labels).loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-5, atol=1e-7)
+
+
+def test_a_model_with_a_language_modelling_head_lends_its_body(make_base, make_model):
+    from transformers import LlamaForCausalLM
+
+    whole = LlamaForCausalLM(make_base("llama").config)
+    assert make_model(whole).base is whole.model
+
+
+def test_lora_goes_to_the_mlp_of_the_paper_or_to_all_linear_layers(make_model):
+    def layers_with_lora(model):
+        return {name.rpartition(".")[2] for name, layer in model.base.named_modules() if hasattr(layer, "lora_A")}
+
+    assert layers_with_lora(make_model("llama")) == {"gate_proj", "up_proj", "down_proj"}
+    assert layers_with_lora(make_model("gpt2")) == {"c_attn", "c_proj", "c_fc"}
+    assert layers_with_lora(make_model("llama", lora={"target_modules": ["q_proj"]})) == {"q_proj"}
+    with pytest.raises(ValueError, match=r"LoRA does not fit LlamaModel(.|\n)*linear layers are \['down_proj'"):
+        make_model("llama", lora={"target_modules": ["no_such_layer"]})
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_item_vectors_that_are_no_numbers_are_refused(broken, make_base, item_table, text_tokenizer):
+    table = item_table.clone()
+    table[7, 3] = broken
+    with pytest.raises(ValueError, match="NaN or infinity in 1 of 32 rows, the first is row 7"):
+        E4SRecModel.from_base(make_base(), table, tokenizer=text_tokenizer)
+
+
+def test_an_item_table_of_another_size_is_refused(make_base, item_table, text_tokenizer):
+    with pytest.raises(ValueError, match="item_embeddings have 32 rows, but vocab_size is 40"):
+        E4SRecModel.from_base(make_base(), item_table, tokenizer=text_tokenizer, vocab_size=40)
+    with pytest.raises(ValueError, match=r"must have the shape \(vocab, item dimension\), not \(32,\)"):
+        E4SRecModel.from_base(make_base(), item_table[:, 0], tokenizer=text_tokenizer)
+
+
+def test_a_base_made_in_memory_needs_a_tokenizer_for_the_prompt(make_base, item_table):
+    with pytest.raises(ValueError, match="its tokenizer is not known: pass tokenizer="):
+        E4SRecModel.from_base(make_base(), item_table)
+
+
+def test_a_tokenizer_of_another_base_is_refused(make_base, item_table, text_tokenizer):
+    base = make_base()
+    base.resize_token_embeddings(100)
+    with pytest.raises(ValueError, match=r"gives token \d+, but the base has 100 tokens"):
+        E4SRecModel.from_base(base, item_table, tokenizer=text_tokenizer)
+
+
+def test_a_base_that_carries_lora_already_is_refused(make_base, make_model, item_table):
+    base = make_base()
+    make_model(base)
+    with pytest.raises(ValueError, match="already carries LoRA"):
+        make_model(base)
+
+
+def test_an_encoder_decoder_is_refused(item_table):
+    from transformers import T5Config, T5Model
+
+    base = T5Model(T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2))
+    with pytest.raises(ValueError, match="T5Model is an encoder-decoder"):
+        E4SRecModel.from_base(base, item_table, instruction="", response="")
+
+
+def test_the_prompt_of_the_paper_is_the_default():
+    config = E4SRecConfig()
+    assert config.instruction.startswith("Below is an instruction that describes a task, paired with an input")
+    assert config.instruction.endswith("### Input:\n")
+    assert config.response.strip() == "### Response:"
+    assert config.lora["r"] == config.lora["lora_alpha"] == 16
+    assert set(config.lora["target_modules"]) == {"gate_proj", "down_proj", "up_proj"}
+    assert config.instruction != INSTRUCTION
+    assert config.response != RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"head": "mlp"}, 'head must be "linear" or "tied", not \'mlp\''),
+        ({"tuning": "prefix"}, 'tuning must be "lora" or "full", not \'prefix\''),
+        ({"max_history": 0}, "max_history must be at least 1, not 0"),
+        ({"format_version": 99}, "format_version 99, but this code reads versions up to 1"),
+    ],
+)
+def test_settings_that_make_no_model_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        E4SRecConfig(**settings)
