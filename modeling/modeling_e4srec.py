@@ -106,7 +106,7 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
             ids = torch.tensor(getattr(config, name), dtype=torch.long, device=device)
             self.register_buffer(name, ids, persistent=False)
         for module in self.modules():  # all are initialised: post_init must not do it again
-            module._is_hf_initialized = True
+            module._is_hf_initialized = True  # type: ignore[assignment]
         self.post_init()
         make_trained_weights_float32(self)
         self._base_is_causal: bool | None = None  # found out when it first matters
@@ -156,7 +156,7 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
             name = os.path.abspath(name)
         settings = cls.config_class(
             base_model_name_or_path=name,
-            base_model_revision=revision or getattr(base.config, "_commit_hash", None),
+            base_model_revision=revision,
             vocab_size=table.shape[0],
             item_embedding_dim=table.shape[1],
             **config,

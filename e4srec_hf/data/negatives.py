@@ -30,7 +30,7 @@ def draw_negatives(sequences: Dataset, items: Sequence[str], *, count: int = 99,
         unseen[[index[item] for item in history]] = False
         pool = np.flatnonzero(unseen)
         if len(pool) < count:
-            raise ValueError(f"User {user!r} has not seen {len(pool)} items only; {count} negatives cannot be drawn.")
+            raise ValueError(f"User {user!r} has only {len(pool)} unseen items; {count} negatives cannot be drawn.")
         negatives[user] = names[generator.choice(pool, size=count, replace=False)].tolist()
     return negatives
 

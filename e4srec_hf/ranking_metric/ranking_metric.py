@@ -1,8 +1,9 @@
 """HR@K, NDCG@K and MRR from the ranks of targets, as an `evaluate` metric."""
 
+from typing import Any
+
 import datasets
-from evaluate.info import MetricInfo
-from evaluate.module import Metric
+import evaluate
 
 from e4srec_hf.metrics import HR_CUTOFFS, NDCG_CUTOFFS, user_metrics
 
@@ -21,11 +22,11 @@ Returns:
 """
 
 
-class RankingMetric(Metric):
+class RankingMetric(evaluate.Metric):  # type: ignore[name-defined]
     """``evaluate.load(e4srec_hf.ranking_metric.PATH)``, then ``add_batch(predictions=ranks)`` and ``compute()``."""
 
-    def _info(self) -> MetricInfo:
-        return MetricInfo(
+    def _info(self) -> Any:
+        return evaluate.MetricInfo(  # type: ignore[attr-defined]
             description=_DESCRIPTION,
             citation="",
             inputs_description=_INPUTS,

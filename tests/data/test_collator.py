@@ -1,0 +1,65 @@
+"""Which items become targets, against the definition spelled out in a loop."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from e4srec_hf.data import SequenceCollator, build_item_tokenizer
+
+TOKENIZER = build_item_tokenizer(list("abcdef"))
+VOCAB = TOKENIZER.get_vocab()
+
+
+def expected_targets(items, max_history, first_item):
+    """(history in view, target) pairs of one user: the last `max_history` items, each with what is kept before it."""
+    kept = items[-max_history - 1 :]
+    pairs = []
+    for place, item in enumerate(kept):
+        before = [other for other in kept[:place] if other in "abcdef"]
+        if item not in "abcdef" or (not before and (len(items) > max_history or not first_item)):
+            continue
+        pairs.append((before, item))
+    return pairs
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefX"), min_size=1, max_size=9), min_size=1, max_size=4), st.booleans())
+def test_training_targets(rows, first_item):
+    collate = SequenceCollator(TOKENIZER, "all", max_history=4, first_item=first_item)
+    batch = collate([{"item_ids": items} for items in rows])
+    found = []
+    for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
+        for column in (labels != -100).nonzero().flatten().tolist():
+            assert labels[column] == ids[column]
+            before = ids[:column][mask[:column].bool()]
+            assert len(before) <= 4
+            found.append(([TOKENIZER.convert_ids_to_tokens(int(i)) for i in before], int(labels[column])))
+    expected = [(before, VOCAB[item]) for items in rows for before, item in expected_targets(items, 4, first_item)]
+    assert found == expected
+
+
+def test_evaluation_leaves_rows_whole_with_one_target_each():
+    collate = SequenceCollator(TOKENIZER, "last", max_history=2)
+    batch = collate([{"item_ids": list("abcde")}, {"item_ids": list("fX")}, {"item_ids": list("ab")}])
+    assert batch["input_ids"].tolist() == [[2, 3, 4, 5, 6], [0, 0, 0, 7, 1], [0, 0, 0, 2, 3]]
+    assert batch["labels"].tolist() == [[-100] * 4 + [6], [-100] * 5, [-100] * 4 + [3]]
+
+
+def test_candidates_become_padded_token_ids():
+    rows = [{"item_ids": ["a", "b"], "candidates": ["c", "d"]}, {"item_ids": ["a"], "candidates": ["e"]}]
+    batch = SequenceCollator(TOKENIZER, "last")(rows)
+    assert batch["candidates"].tolist() == [[4, 5], [0, 6]]
+    assert batch["candidates"].dtype == torch.long
+
+
+def test_other_kinds_of_targets_are_refused():
+    with pytest.raises(ValueError, match='targets must be "all" or "last", not \'first\''):
+        SequenceCollator(TOKENIZER, "first")
+
+
+def test_the_number_of_targets_is_that_of_the_paper():
+    """Last 50 items a user, arXiv 2312.02443 table 2 counts min(n, 50) training targets a user."""
+    lengths = [1, 3, 49, 50, 51, 200]
+    collate = SequenceCollator(TOKENIZER, "all", max_history=50)
+    batch = collate([{"item_ids": ["a"] * n} for n in lengths])
+    assert (batch["labels"] != -100).sum(1).tolist() == [min(n, 50) for n in lengths]

@@ -1,0 +1,29 @@
+"""Sampled negatives."""
+
+import pytest
+from datasets import Dataset
+
+from e4srec_hf.data import draw_negatives, with_candidates
+
+ITEMS = list("abcdefgh")
+SEQUENCES = Dataset.from_dict({"user_id": ["u", "v"], "item_ids": [["a", "b", "a"], ["c"]]})
+
+
+def test_negatives_are_unseen_all_different_and_hang_on_the_seed_alone():
+    negatives = draw_negatives(SEQUENCES, ITEMS, count=5, seed=3)
+    for user, items in zip(SEQUENCES["user_id"], SEQUENCES["item_ids"], strict=True):
+        assert len(set(negatives[user])) == 5
+        assert not set(negatives[user]) & set(items)
+    assert negatives == draw_negatives(SEQUENCES, ITEMS, count=5, seed=3)
+    assert any(negatives != draw_negatives(SEQUENCES, ITEMS, count=5, seed=seed) for seed in range(5))
+
+
+def test_a_user_who_has_seen_too_much_is_named():
+    with pytest.raises(ValueError, match="User 'u' has only 6 unseen items; 7 negatives cannot be drawn"):
+        draw_negatives(SEQUENCES, ITEMS, count=7)
+
+
+def test_users_without_negatives_are_named():
+    with pytest.raises(ValueError, match=r"1 user\(s\) have no negatives: 'v'"):
+        with_candidates(SEQUENCES, {"u": ["c"]})
+    assert with_candidates(SEQUENCES, {"u": ["c"], "v": ["d"]})["candidates"][:] == [["c"], ["d"]]

@@ -1,0 +1,51 @@
+"""The card says what it knows, and says so where it knows nothing."""
+
+import json
+
+from datasets import Dataset
+from huggingface_hub import ModelCard
+
+from e4srec_hf.cards import write_model_card
+from e4srec_hf.evaluation import evaluate_ranking
+from e4srec_hf.training import save_trained
+
+
+def test_a_card_has_the_figures_with_protocol_and_intervals(make_model, base_dir, item_tokenizer, tmp_path):
+    model = make_model(base_dir)
+    save_trained(model, item_tokenizer, tmp_path)
+    rows = Dataset.from_dict({"user_id": ["u", "v"], "item_ids": [["item 1", "item 2"], ["item 3", "item 4"]]})
+    report = evaluate_ranking(model, rows, item_tokenizer)
+    write_model_card(
+        tmp_path, model.config, {"full": {"E4SRec": report}}, settings={"response": "a\n| b", "base_model": "x"}
+    )
+    text = (tmp_path / "README.md").read_text()
+    estimate = report.metrics["hr@10"]
+    assert f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]" in text
+    assert "Ranked among the whole catalogue, seen items hidden, 2 users" in text
+    assert "| response | a\\n\\| b |" in text
+    assert "random weights" not in text
+    assert '["item 0", "item 1", "item 2"]' in text
+    assert ModelCard.load(tmp_path / "README.md").data.tags[0] == "e4srec"
+    saved = json.loads((tmp_path / "evaluation.json").read_text())
+    assert saved["full"]["E4SRec"]["metrics"]["hr@10"]["value"] == estimate.value
+
+
+def test_a_card_without_figures_says_so(make_model, base_dir, item_tokenizer, tmp_path):
+    model = make_model(base_dir, tuning="full")
+    save_trained(model, item_tokenizer, tmp_path)
+    write_model_card(tmp_path, model.config)
+    text = (tmp_path / "README.md").read_text()
+    assert "No figures: this model has not been evaluated." in text
+    assert "the whole model, its base included" in text
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_a_base_on_the_hub_stands_in_the_metadata(make_model, base_dir, item_tokenizer, tmp_path):
+    model = make_model(base_dir)
+    save_trained(model, item_tokenizer, tmp_path)
+    model.config.base_model_name_or_path = "org/base"
+    write_model_card(tmp_path, model.config, repo_id="org/adapter")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert data.base_model == "org/base"
+    assert data.base_model_relation == "adapter"
+    assert 'AutoModel.from_pretrained("org/adapter", trust_remote_code=True)' in (tmp_path / "README.md").read_text()

@@ -1,0 +1,151 @@
+"""The scripts, run as a user runs them."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoModel
+
+from e4srec_hf.data import make_demo_world
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+QUICK = [
+    *("--sasrec_epochs", "2", "--num_train_epochs", "1", "--made_base_hidden_size", "32", "--use_cpu", "true"),
+    *("--disable_tqdm", "true", "--learning_rate", "3e-3", "--sasrec_hidden_size", "16"),
+]
+
+
+def run(*command, expect_failure=False, **environment):
+    result = subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        check=False,
+    )
+    assert (result.returncode != 0) == expect_failure, result.stderr
+    return result.stdout + result.stderr if expect_failure else result.stdout
+
+
+@pytest.fixture(scope="module")
+def train():
+    spec = importlib.util.spec_from_file_location("train_example", EXAMPLES / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["train_example"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """A reference text file and negatives for it."""
+    world = make_demo_world(n_users=80, n_items=50)
+    directory = tmp_path_factory.mktemp("log")
+    rows = zip(world.sequences["user_id"], world.sequences["item_ids"], strict=True)
+    (directory / "log.txt").write_text("".join(f"{user} {' '.join(items)}\n" for user, items in rows))
+    unseen = [
+        (user, [item for item in world.titles if item not in items][:9])
+        for user, items in zip(world.sequences["user_id"], world.sequences["item_ids"], strict=True)
+    ]
+    (directory / "negatives.txt").write_text("".join(f"{user} {' '.join(items)}\n" for user, items in unseen))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def trained(log):
+    """Trained through `accelerate launch`, with a sampled-negatives table as well."""
+    output = log / "model"
+    text = run(
+        *("-m", "accelerate.commands.launch", "--cpu", "--num_processes", 1, EXAMPLES / "train.py"),
+        *("--dataset", log / "log.txt", "--output_dir", output, "--negatives", log / "negatives.txt", *QUICK),
+    )
+    return output, text
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(train, tmp_path):
+    config = tmp_path / "settings.yaml"
+    config.write_text("learning_rate: 1e-2\nhead: linear\nsasrec_layers: 1\nbf16: false\n")
+    data, model, sasrec, training = train.parse_arguments(
+        ["--config", str(config), "--head", "tied", "--output_dir", str(tmp_path)]
+    )
+    assert (training.learning_rate, model.head, sasrec.sasrec_layers) == (0.01, "tied", 1)
+    assert training.lr_scheduler_type == "cosine"
+    assert training.metric_for_best_model == "ndcg@10"
+    assert data.dataset == "demo"
+
+
+def test_without_arguments_it_is_the_demo(train):
+    data, model, _, training = train.parse_arguments([])
+    assert (data.dataset, training.output_dir, model.tuning) == ("demo", "outputs/demo", "lora")
+
+
+def test_a_data_set_alone_does_not_get_the_settings_of_the_demo(train):
+    data, _, _, training = train.parse_arguments(["--dataset", "log.txt"])
+    assert (data.dataset, training.output_dir) == ("log.txt", "outputs/e4srec")
+
+
+def test_unknown_settings_are_named(train, tmp_path, capsys):
+    config = tmp_path / "settings.yaml"
+    config.write_text("learning_rat: 1e-2\n")
+    with pytest.raises(SystemExit):
+        train.parse_arguments(["--config", str(config)])
+    assert "has settings that are no flags: learning_rat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", sorted((EXAMPLES / "configs").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_recipe_can_be_read(config, train):
+    train.parse_arguments(["--config", str(config)])
+
+
+@pytest.mark.slow
+def test_training_leaves_a_table_and_a_folder_that_loads(trained):
+    output, text = trained
+    rows = re.findall(r"^\| (popularity|SASRec|E4SRec) +\| [01]\.\d{4} \[", text, re.MULTILINE)
+    assert rows == ["popularity", "SASRec", "E4SRec"] * 2
+    assert "ranked among its target and the sampled negatives" in text
+    assert AutoModel.from_pretrained(output).config.vocab_size == 52
+    files = {file.name for file in output.iterdir() if file.is_file()}
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "evaluation.json"} <= files
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl"))]
+    assert json.loads((output / "config.json").read_text())["base_model_name_or_path"] == "./base"
+
+
+@pytest.mark.slow
+def test_the_folder_recommends_in_an_environment_without_the_package(trained):
+    output, _ = trained
+    (output / "item_titles.json").write_text(json.dumps({f"B{n:04d}": f"Book {n}" for n in range(50)}))
+    printed = run(EXAMPLES / "load_without_package.py", output)
+    assert "The same ten as the trained model gave." in printed
+    assert "transformers_modules" in printed
+    sample = json.loads((output / "sample_recommendations.json").read_text())
+    again = run(EXAMPLES / "recommend.py", output, "--history", *sample["history"])
+    assert re.findall(r"B\d{4}", again) == sample["recommended"]
+    assert all(f"{item}  Book {int(item[1:])}" in again for item in sample["recommended"])
+    refused = run(EXAMPLES / "recommend.py", output, "--history", "nonsense", expect_failure=True)
+    assert "1 item id(s) are not in the catalogue: 'nonsense'" in refused
+
+
+@pytest.mark.slow
+def test_evaluating_the_folder_gives_the_figures_of_training(trained, log):
+    output, _ = trained
+    printed = run(EXAMPLES / "evaluate.py", output, "--dataset", log / "log.txt", "--json")
+    found = json.loads(printed[printed.index("\n{") :])[str(output)]["metrics"]
+    assert found == json.loads((output / "evaluation.json").read_text())["full"]["E4SRec"]["metrics"]
+    sampled = run(EXAMPLES / "evaluate.py", output, "--dataset", log / "log.txt", "--negatives", 9, "--include_seen")
+    assert "sampled negatives, seen items kept" in sampled
+
+
+@pytest.mark.slow
+def test_item_vectors_can_come_from_a_trained_sasrec_and_a_run_can_be_resumed(trained, log):
+    output, _ = trained
+    arguments = ["--dataset", log / "log.txt", *QUICK, "--item_embeddings", output / "sasrec", "--output_dir"]
+    text = run(EXAMPLES / "train.py", *arguments, log / "second")
+    assert "| SASRec " in text
+    assert not (log / "second" / "sasrec").exists()
+    resumed = run(EXAMPLES / "train.py", *arguments, log / "second", "--resume_from_checkpoint", "true")
+    assert resumed[resumed.index("| model") :] == text[text.index("| model") :]
