@@ -26,6 +26,7 @@ def write_model_card(
     *,
     settings: Mapping[str, Any] | None = None,
     repo_id: str | None = None,
+    random_base: bool = False,
 ) -> None:
     """Write ``README.md`` for a saved adapter and, where there are figures, ``evaluation.json`` with all of them.
 
@@ -35,6 +36,7 @@ def write_model_card(
         reports: Kind of evaluation to model name to report. Without it the card says that there are no figures.
         settings: Names and values for the table of settings.
         repo_id: How the example calls the repo; by default the folder.
+        random_base: Say that the base was made on the spot, with random weights.
     """
     reports, settings = reports or {}, settings or {}
     items = AutoTokenizer.from_pretrained(directory).convert_ids_to_tokens(
@@ -57,7 +59,7 @@ def write_model_card(
         if config.tuning == "full"
         else "what was trained: LoRA weights, the lifting layer and the scoring head, with the item vectors",
         example_items=items,
-        random_base=not settings.get("base_model"),
+        random_base=random_base,
         results=[
             {"protocol": next(iter(table.values())).protocol, "table": results_table(table, CARD_METRICS)}
             for table in reports.values()

@@ -94,7 +94,6 @@ def evaluate_ranking(
     *,
     exclude_seen: bool = True,
     batch_size: int = 256,
-    device: torch.device | str | None = None,
 ) -> RankingReport:
     """Rank the last item of every row of ``dataset`` after the items before it.
 
@@ -104,8 +103,7 @@ def evaluate_ranking(
             `with_candidates`, ranks each target among those instead of the whole catalogue.
         tokenizer: The item tokenizer of the model.
         exclude_seen: Whether the items of the history are hidden. A target that is in the history is then a miss.
-        batch_size: Users a batch.
-        device: Where to compute; by default where the model is.
+        batch_size: Users a batch; they are ranked where the model is.
 
     Returns:
         A [`RankingReport`].
@@ -117,8 +115,7 @@ def evaluate_ranking(
     columns = [name for name in ("item_ids", "candidates") if name in dataset.column_names]
     by_length = np.argsort([len(items) for items in dataset["item_ids"]], kind="stable")
     loader = DataLoader(dataset.select_columns(columns), batch_size, sampler=by_length.tolist(), collate_fn=collate)
-    device = device or next(iter([*model.parameters(), *model.buffers()])).device
-    model = model.to(device)
+    device = next(iter([*model.parameters(), *model.buffers()])).device
     was_training = model.training
     model.eval()
     found = []

@@ -32,19 +32,20 @@ def load_item_embeddings(
             are refused.
         OSError: If there is no such file, folder or repo.
     """
-    suffix = Path(source).suffix
-    if suffix == ".npy":
-        table = _from_npy(source)
-    elif suffix == ".safetensors":
-        table = _from_safetensors(source)
-    else:
+    if is_sasrec(source):
         return _from_sasrec(str(source), tokenizer, **hub_arguments)
+    table = _from_npy(source) if Path(source).suffix == ".npy" else _from_safetensors(source)
     if table.dim() != 2 or len(table) != len(tokenizer):
         raise ValueError(
             f"{source} has the shape {tuple(table.shape)}, but the item tokenizer has {len(tokenizer)} tokens "
             f"([PAD], [UNK] and {len(tokenizer) - 2} items): one row for each is needed, in that order."
         )
     return table.float()
+
+
+def is_sasrec(source: str | os.PathLike[str]) -> bool:
+    """Whether item vectors come from a SASRec folder or repo, and not from a file."""
+    return Path(source).suffix not in (".npy", ".safetensors")
 
 
 def _from_npy(source: str | os.PathLike[str]) -> Tensor:

@@ -24,6 +24,7 @@ from .data.collator import SequenceCollator
 from .evaluation import rank_targets
 from .metrics import mean_metrics
 from .modeling import E4SRecModel, SASRecModel
+from .modeling.saving import staged_directory
 
 #: What makes a `TrainingArguments` select on validation: give these, or say otherwise.
 SELECT_ON_VALIDATION: dict[str, Any] = {
@@ -125,7 +126,8 @@ def _ranking_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 def save_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]) -> None:
     """Write a model with its item tokenizer to a folder that `AutoModel` and `AutoTokenizer` load."""
+    with staged_directory(directory) as stage:
+        tokenizer.save_pretrained(stage)
     model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    # `Trainer` leaves its arguments as a pickle beside a final model; nothing pickled travels
+    # `Trainer` leaves its arguments as a pickle beside a model that it saved here; nothing pickled travels
     Path(directory, "training_args.bin").unlink(missing_ok=True)

@@ -6,6 +6,7 @@ python examples/evaluate.py outputs/e4srec --dataset Beauty.txt --negatives 99
 import argparse
 import json
 
+import torch
 from transformers import AutoModel, AutoTokenizer
 
 import e4srec_hf  # noqa: F401 - registers the models, so that no remote code is needed
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="Seed of the drawn negatives.")
     parser.add_argument("--include_seen", action="store_true", help="Keep the items of the history in the ranking.")
     parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--device", default=None)
+    parser.add_argument("--device", help="By default the GPU where there is one.")
     parser.add_argument("--json", action="store_true", help="Print every metric as JSON too.")
     arguments = parser.parse_args()
 
@@ -56,7 +57,9 @@ def main() -> None:
         dataset = with_candidates(dataset, negatives)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     base = {} if arguments.base_model is None else {"base_model": arguments.base_model}
-    model = AutoModel.from_pretrained(arguments.model, **base)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = AutoModel.from_pretrained(arguments.model, **base).to(device)
+    popularity = PopularityModel(splits["train"]["item_ids"], tokenizer).to(device)
     reports = {
         name: evaluate_ranking(
             ranker,
@@ -64,10 +67,9 @@ def main() -> None:
             tokenizer,
             exclude_seen=not arguments.include_seen,
             batch_size=arguments.batch_size,
-            device=arguments.device,
         )
         for name, ranker in (
-            ("popularity", PopularityModel(splits["train"]["item_ids"], tokenizer)),
+            ("popularity", popularity),
             (arguments.model, model),
         )
     }

@@ -45,7 +45,7 @@ from e4srec_hf.data import (
     with_candidates,
 )
 from e4srec_hf.evaluation import RankingReport, evaluate_ranking, results_table
-from e4srec_hf.item_embeddings import load_item_embeddings
+from e4srec_hf.item_embeddings import is_sasrec, load_item_embeddings
 from e4srec_hf.popularity import PopularityModel
 from e4srec_hf.tiny_base import make_tiny_base
 from e4srec_hf.training import SELECT_ON_VALIDATION, RankingTrainer, save_trained
@@ -324,9 +324,10 @@ def main(argv: list[str]) -> None:
     if not trainer.is_world_process_zero():
         return
 
-    rankers: dict[str, torch.nn.Module] = {"popularity": PopularityModel(splits["train"]["item_ids"], tokenizer)}
-    if Path(source).is_dir():
-        rankers["SASRec"] = SASRecModel.from_pretrained(source)
+    popularity = PopularityModel(splits["train"]["item_ids"], tokenizer)
+    rankers: dict[str, torch.nn.Module] = {"popularity": popularity.to(training.device)}
+    if is_sasrec(source):
+        rankers["SASRec"] = SASRecModel.from_pretrained(source).to(training.device)
     rankers["E4SRec"] = model
     reports: dict[str, dict[str, RankingReport]] = {
         kind: {
@@ -336,7 +337,6 @@ def main(argv: list[str]) -> None:
                 tokenizer if name != "SASRec" else AutoTokenizer.from_pretrained(source),
                 exclude_seen=data.exclude_seen,
                 batch_size=training.per_device_eval_batch_size,
-                device=training.device,
             )
             for name, ranker in rankers.items()
         }
@@ -344,7 +344,13 @@ def main(argv: list[str]) -> None:
     }
     save_trained(model, tokenizer, output)
     settings = {name: value for part in (data, model_arguments, sasrec_arguments) for name, value in vars(part).items()}
-    write_model_card(output, model.config, reports, settings={**settings, **recipe(training)})
+    write_model_card(
+        output,
+        model.config,
+        reports,
+        settings={**settings, **recipe(training)},
+        random_base=model_arguments.base_model is None,
+    )
     for _kind, table in reports.items():
         print(f"\nTest targets, {table['E4SRec'].protocol}; 95% bootstrap intervals over users\n")
         print(results_table(table))

@@ -61,6 +61,20 @@ def open_base(
         ) from error
 
 
+def single_device(device_map: Any) -> torch.device:
+    """The device of a ``device_map`` that names one, as a model without a base of its own to spread out needs it.
+
+    Raises:
+        ValueError: If the map names several.
+    """
+    if device_map == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    places = set(device_map.values()) if isinstance(device_map, dict) else {device_map}
+    if len(places) != 1:
+        raise ValueError(f'A model with tuning="full" stays on one device, but device_map names {places}.')
+    return torch.device(places.pop())
+
+
 def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str]) -> str:
     """Name of the base that an adapter was trained on; ``./…`` is inside the adapter's folder.
 

@@ -24,6 +24,7 @@ from .bases import (
     is_causal,
     open_base,
     recorded_base,
+    single_device,
     text_embeddings,
     tokenize_prompt,
     tune_base,
@@ -230,8 +231,11 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
         weights_file = str(cached_file(pretrained_model_name_or_path, WEIGHTS_NAME, **hub_arguments))
 
         base = None
-        if config.tuning == "full" and base_model is not None:
-            raise ValueError('A model with tuning="full" brings its base along: leave out base_model.')
+        if config.tuning == "full" and (base_model is not None or "quantization_config" in base_arguments):
+            raise ValueError(
+                'A model with tuning="full" brings its base along, in float32: leave out base_model and '
+                "quantization_config."
+            )
         if config.tuning == "lora" and base_model is None:
             name = recorded_base(config, pretrained_model_name_or_path)
             base, _ = open_base(name, config.base_model_revision, **base_arguments, **shared_arguments)
@@ -248,6 +252,8 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
         load_strictly(model, weights_file, {key: model.state_dict()[key] for key in model.saved_keys()})
         if config.tuning == "full" and base_arguments["dtype"] != "auto":
             model.base.to(base_arguments["dtype"])
+        if config.tuning == "full" and "device_map" in base_arguments:
+            model.to(single_device(base_arguments["device_map"]))  # type: ignore[arg-type]
         return model.eval()
 
     def saved_keys(self) -> list[str]:

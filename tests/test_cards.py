@@ -23,7 +23,6 @@ def test_a_card_has_the_figures_with_protocol_and_intervals(make_model, base_dir
     assert f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]" in text
     assert "Ranked among the whole catalogue, seen items hidden, 2 users" in text
     assert "| response | a\\n\\| b |" in text
-    assert "random weights" not in text
     assert '["item 0", "item 1", "item 2"]' in text
     assert ModelCard.load(tmp_path / "README.md").data.tags[0] == "e4srec"
     saved = json.loads((tmp_path / "evaluation.json").read_text())
@@ -37,6 +36,9 @@ def test_a_card_without_figures_says_so(make_model, base_dir, item_tokenizer, tm
     text = (tmp_path / "README.md").read_text()
     assert "No figures: this model has not been evaluated." in text
     assert "the whole model, its base included" in text
+    assert "random weights" not in text
+    write_model_card(tmp_path, model.config, random_base=True)
+    assert "made on the spot with random weights" in (tmp_path / "README.md").read_text()
     assert not (tmp_path / "evaluation.json").exists()
 
 

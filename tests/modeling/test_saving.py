@@ -96,7 +96,7 @@ def test_a_full_model_needs_no_other_repo(saved, base_dir):
     assert any(
         name.startswith("base.layers.0.mlp.gate_proj.weight") for name in load_file(directory / "model.safetensors")
     )
-    with pytest.raises(ValueError, match="brings its base along: leave out base_model"):
+    with pytest.raises(ValueError, match="brings its base along, in float32: leave out base_model"):
         AutoModel.from_pretrained(directory, base_model=base_dir)
 
 
@@ -135,6 +135,18 @@ def test_dtype_and_attention_go_to_the_base(saved):
     assert loaded.dtype == loaded.base.layers[0].mlp.gate_proj.base_layer.weight.dtype == torch.bfloat16
     assert loaded.input_proj.weight.dtype == torch.float32
     assert loaded.base.config._attn_implementation == "eager"
+
+
+def test_a_full_model_takes_a_dtype_and_one_device(saved):
+    _, directory = saved(tuning="full")
+    loaded = AutoModel.from_pretrained(directory, dtype=torch.bfloat16, device_map={"": "cpu"})
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.score.weight.dtype == torch.float32
+    assert AutoModel.from_pretrained(directory, device_map="auto").device.type == (
+        "cuda" if torch.cuda.is_available() else "cpu"
+    )
+    with pytest.raises(ValueError, match="stays on one device, but device_map names"):
+        AutoModel.from_pretrained(directory, device_map={"a": "cpu", "b": "cuda"})
 
 
 def test_a_base_trained_on_in_bfloat16_is_loaded_in_bfloat16_again(saved):
