@@ -42,13 +42,9 @@ def write_model_card(
     items = AutoTokenizer.from_pretrained(directory).convert_ids_to_tokens(
         list(range(FIRST_ITEM_ID, min(FIRST_ITEM_ID + 3, config.vocab_size)))
     )
-    base = config.base_model_name_or_path
-    is_on_hub = base is not None and not os.path.isdir(base)
-    data = ModelCardData(
-        library_name="transformers",
-        tags=["e4srec", "sequential-recommendation", "recommendation"],
-        **({"base_model": base, "base_model_relation": "adapter"} if is_on_hub else {}),
-    )
+    data = ModelCardData(library_name="transformers", tags=["e4srec", "sequential-recommendation", "recommendation"])
+    if config.base_model_name_or_path is not None and not os.path.isdir(config.base_model_name_or_path):
+        data["base_model"], data["base_model_relation"] = config.base_model_name_or_path, "adapter"
     template = resources.files("e4srec_hf.hub_cards").joinpath("model_card.md")
     card = ModelCard.from_template(
         data,

@@ -79,6 +79,7 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
     supports_gradient_checkpointing = True
     # The base decides which of these it can do; the shell has no attention of its own.
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
+    config: E4SRecConfig
     base: PreTrainedModel
     instruction_ids: Tensor
     response_ids: Tensor

@@ -61,6 +61,7 @@ class SASRecModel(RecommendMixin, AtomicSaveMixin):
     """
 
     config_class = SASRecConfig
+    config: SASRecConfig
     _supports_sdpa = True
     #: Without a prompt there is nothing to predict the first item from.
     scores_first_item = False
