@@ -139,6 +139,7 @@ def parse_arguments(
         output_dir="outputs/e4srec",
         per_device_eval_batch_size=128,
         logging_strategy="epoch",
+        dataloader_pin_memory=torch.cuda.is_available(),
         lr_scheduler_type="cosine",
         **SELECT_ON_VALIDATION,
     )
