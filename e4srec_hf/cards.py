@@ -43,8 +43,9 @@ def write_model_card(
         list(range(FIRST_ITEM_ID, min(FIRST_ITEM_ID + 3, config.vocab_size)))
     )
     data = ModelCardData(library_name="transformers", tags=["e4srec", "sequential-recommendation", "recommendation"])
-    if config.base_model_name_or_path is not None and not os.path.isdir(config.base_model_name_or_path):
-        data["base_model"], data["base_model_relation"] = config.base_model_name_or_path, "adapter"
+    base = config.base_model_name_or_path
+    if base is not None and not base.startswith("./") and not os.path.isdir(base):
+        data["base_model"], data["base_model_relation"] = base, "adapter"
     template = resources.files("e4srec_hf.hub_cards").joinpath("model_card.md")
     card = ModelCard.from_template(
         data,
@@ -54,7 +55,7 @@ def write_model_card(
         contents="the whole model, its base included"
         if config.tuning == "full"
         else "what was trained: LoRA weights, the lifting layer and the scoring head, with the item vectors",
-        example_items=items,
+        example_history=repr([items]),
         random_base=random_base,
         results=[
             {"protocol": next(iter(table.values())).protocol, "table": results_table(table, CARD_METRICS)}

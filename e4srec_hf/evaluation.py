@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from .data.collator import SequenceCollator, has_target
+from .data.item_tokenizer import check_vocabulary
 from .metrics import Estimate, metrics_with_intervals
 from .modeling.histories import PAD_ID
 from .modeling.ranking import target_ranks
@@ -28,7 +29,7 @@ class RankingReport:
         n_users: Users in the means.
         n_without_target: Users left out because their target is not in the catalogue.
         exclude_seen: Whether the items of a user's history were hidden.
-        candidates: ``"catalogue"``, or how many sampled negatives a target was ranked among.
+        candidates: What a target was ranked among: the whole catalogue, or how many sampled negatives.
     """
 
     metrics: dict[str, Estimate]
@@ -41,10 +42,9 @@ class RankingReport:
     @property
     def protocol(self) -> str:
         """The protocol in words."""
-        among = "the whole catalogue" if self.candidates == "catalogue" else self.candidates
         seen = "hidden" if self.exclude_seen else "kept"
         left_out = f", {self.n_without_target} users without a target left out" if self.n_without_target else ""
-        return f"ranked among {among}, seen items {seen}, {self.n_users} users{left_out}"
+        return f"ranked among {self.candidates}, seen items {seen}, {self.n_users} users{left_out}"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the ranks, for JSON."""
@@ -57,6 +57,15 @@ class RankingReport:
         }
 
 
+def _describe_candidates(dataset: Dataset) -> str:
+    if "candidates" not in dataset.column_names:
+        return "the whole catalogue"
+    counts = {len(candidates) for candidates in dataset["candidates"]}
+    return (
+        f"{min(counts)} sampled negatives" if len(counts) == 1 else f"{min(counts)} to {max(counts)} sampled negatives"
+    )
+
+
 def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen: bool) -> tuple[Tensor, Tensor]:
     """Rank the last item of each row, as [`SequenceCollator`] with ``targets="last"`` marks it.
 
@@ -66,8 +75,8 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
         exclude_seen: Whether the history is hidden from the ranking.
 
     Returns:
-        The ranks ``(batch,)`` and the targets ``(batch,)``; a target of -100 means that the row has none, and its
-        rank means nothing.
+        The ranks ``(batch,)`` and the targets ``(batch,)``. A target of -100 means that the row has none, and its
+        rank means nothing. A model that cannot score without a history misses where there is none: the rank is ``inf``.
 
     Raises:
         ValueError: If a score is NaN.
@@ -76,6 +85,8 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
     answerable = has_target(labels)
     history = batch["attention_mask"] * (torch.arange(labels.shape[1], device=labels.device) < labels.shape[1] - 1)
     targets = labels[:, -1]
+    if not getattr(model, "scores_first_item", True):  # nothing to go by: the target stays a miss
+        answerable = answerable & history.any(dim=1)
     ranks = torch.full(targets.shape, torch.inf, device=targets.device)
     if answerable.any():
         ids, mask = batch["input_ids"][answerable], history[answerable]
@@ -109,8 +120,12 @@ def evaluate_ranking(
         A [`RankingReport`].
 
     Raises:
-        ValueError: If a score is NaN, or no row has a target in the catalogue.
+        ValueError: If a score is NaN, no row has a target in the catalogue, or the tokenizer is not the model's.
     """
+    if hasattr(model, "config"):
+        check_vocabulary(tokenizer, model.config.vocab_size)
+    if not len(dataset):
+        raise ValueError("There is nobody to evaluate: the data set is empty. Has every user fewer than three items?")
     collate = SequenceCollator(tokenizer, targets="last")
     columns = [name for name in ("item_ids", "candidates") if name in dataset.column_names]
     by_length = np.argsort([len(items) for items in dataset["item_ids"]], kind="stable")
@@ -138,7 +153,7 @@ def evaluate_ranking(
         n_users=len(ranked),
         n_without_target=len(ranks) - len(ranked),
         exclude_seen=exclude_seen,
-        candidates="catalogue" if "candidates" not in columns else "its target and the sampled negatives",
+        candidates=_describe_candidates(dataset),
     )
 
 

@@ -72,8 +72,9 @@ def metrics_with_intervals(
     n_users = int(counts.sum())
     values = user_metrics(distinct)
     per_rank = np.stack(list(values.values()), axis=1)  # (distinct ranks, metrics)
-    drawn = np.random.default_rng(seed).multinomial(n_users, counts / n_users, size=resamples)
+    generator = np.random.default_rng(seed)
+    resampled = [generator.multinomial(n_users, counts / n_users) @ per_rank / n_users for _ in range(resamples)]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn @ per_rank / n_users, [tail, 1 - tail], axis=0)  # (metrics,) each
+    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)  # (metrics,) each
     means = counts @ per_rank / n_users
     return {name: Estimate(float(means[i]), float(low[i]), float(high[i])) for i, name in enumerate(values)}

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from .data.collator import SequenceCollator
+from .data.item_tokenizer import check_vocabulary
 from .evaluation import rank_targets
 from .metrics import mean_metrics
 from .modeling import E4SRecModel, SASRecModel
@@ -53,6 +54,9 @@ class RankingTrainer(Trainer):
         exclude_seen: Whether evaluation hides the items of the history.
         early_stopping_patience: Evaluations without improvement before training stops; ``None`` never stops early.
         kwargs: Anything else that `Trainer` takes.
+
+    Raises:
+        ValueError: If the tokenizer is not the model's.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class RankingTrainer(Trainer):
         early_stopping_patience: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_vocabulary(tokenizer, model.config.vocab_size)
         args.remove_unused_columns = False
         callbacks = list(kwargs.pop("callbacks", None) or [])
         if early_stopping_patience is not None:
@@ -125,7 +130,12 @@ def _ranking_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def save_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]) -> None:
-    """Write a model with its item tokenizer to a folder that `AutoModel` and `AutoTokenizer` load."""
+    """Write a model with its item tokenizer to a folder that `AutoModel` and `AutoTokenizer` load.
+
+    Raises:
+        ValueError: If the tokenizer is not the model's.
+    """
+    check_vocabulary(tokenizer, model.config.vocab_size)
     with staged_directory(directory) as stage:
         tokenizer.save_pretrained(stage)
     model.save_pretrained(directory)

@@ -10,15 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 import e4srec_hf  # noqa: F401 - registers the models, so that no remote code is needed
-from e4srec_hf.data import (
-    draw_negatives,
-    leave_one_out,
-    load_sequences,
-    make_demo_world,
-    read_negatives,
-    with_candidates,
-)
-from e4srec_hf.data.sequences import catalogue
+from e4srec_hf.data import item_catalogue, leave_one_out, load_sequences, make_demo_world, with_sampled_negatives
 from e4srec_hf.evaluation import evaluate_ranking, results_table
 from e4srec_hf.popularity import PopularityModel
 
@@ -33,7 +25,7 @@ def main() -> None:
     parser.add_argument("--items_column", default="item_ids")
     parser.add_argument("--split", choices=["validation", "test"], default="test")
     parser.add_argument("--negatives", help="Rank among sampled negatives: a file, or how many to draw.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the drawn negatives.")
+    parser.add_argument("--negatives_seed", type=int, default=0, help="Seed of the drawn negatives.")
     parser.add_argument("--include_seen", action="store_true", help="Keep the items of the history in the ranking.")
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--device", help="By default the GPU where there is one.")
@@ -48,14 +40,15 @@ def main() -> None:
         )
     splits = leave_one_out(sequences)
     dataset = splits[arguments.split]
-    if arguments.negatives is not None:
-        negatives = (
-            draw_negatives(sequences, catalogue(sequences), count=int(arguments.negatives), seed=arguments.seed)
-            if arguments.negatives.isdecimal()
-            else read_negatives(arguments.negatives)
-        )
-        dataset = with_candidates(dataset, negatives)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    if arguments.negatives is not None:
+        dataset = with_sampled_negatives(
+            dataset,
+            arguments.negatives,
+            sequences=sequences,
+            items=item_catalogue(tokenizer),
+            seed=arguments.negatives_seed,
+        )
     base = {} if arguments.base_model is None else {"base_model": arguments.base_model}
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = AutoModel.from_pretrained(arguments.model, **base).to(device)

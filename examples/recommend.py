@@ -4,6 +4,7 @@ python examples/recommend.py outputs/demo --history B0221 B0434 --top_k 5
 """
 
 import argparse
+import math
 
 import torch
 from transformers import AutoModel, AutoTokenizer
@@ -40,6 +41,8 @@ def main() -> None:
     )
     items = tokenizer.convert_ids_to_tokens(best.item_ids[0].tolist())
     for place, (item, score) in enumerate(zip(items, best.scores[0].tolist(), strict=True), start=1):
+        if score == -math.inf:  # no more items to recommend
+            break
         print(f"{place:3}. {score:8.3f}  {item}  {titles.get(item, '')}".rstrip())
 
 

@@ -45,7 +45,7 @@ class E4SRecConfig(PreTrainedConfig):
     Args:
         base_model_name_or_path: Hub id or folder of the base. A path that starts with ``./`` is inside the folder
             that holds this config. ``None`` for ``tuning="full"``, whose base travels in the weights.
-        base_model_revision: Commit of the base on the Hub, where it is known.
+        base_model_revision: Revision of the base on the Hub, where one was asked for.
         vocab_size: Rows of the item table: ``[PAD]``, ``[UNK]``, then the items.
         item_embedding_dim: Width of the item vectors (64 in the paper).
         instruction: Prompt text before the items, tokenized without special tokens. May be empty.
@@ -91,6 +91,10 @@ class E4SRecConfig(PreTrainedConfig):
             raise ValueError(f'head must be "linear" or "tied", not {head!r}')
         if tuning not in ("lora", "full"):
             raise ValueError(f'tuning must be "lora" or "full", not {tuning!r}')
+        if vocab_size < 2 or item_embedding_dim < 1:
+            raise ValueError(
+                f"A table of {vocab_size} item tokens by {item_embedding_dim} is none: 2 by 1 is the least"
+            )
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1, not {max_history}")
         self.base_model_name_or_path = base_model_name_or_path
@@ -102,7 +106,10 @@ class E4SRecConfig(PreTrainedConfig):
         self.instruction_ids = list(instruction_ids or [])
         self.response_ids = list(response_ids or [])
         self.max_history = max_history
-        self.lora = {**PAPER_LORA, **(lora or {})}
+        self.lora = {
+            name: sorted(value) if isinstance(value, set) else value  # JSON knows no sets
+            for name, value in {**PAPER_LORA, **(lora or {})}.items()
+        }
         self.head = head
         self.tuning = tuning
         self.train_item_embeddings = train_item_embeddings

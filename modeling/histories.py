@@ -75,18 +75,18 @@ def last_items(mask: Tensor, count: int) -> Tensor:
     return mask & (from_the_end <= count)
 
 
-def target_positions(known: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def target_positions(input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of the targets, row-major. Special tokens are never targets.
 
     Args:
-        known: ``(batch, seq)`` booleans, see [`known_items`]; only its shape is read.
+        input_ids: ``(batch, seq)``.
         labels: ``(batch, seq)`` unshifted labels, -100 where nothing is to be predicted.
 
     Raises:
         ValueError: If the shapes differ.
     """
-    if labels.shape != known.shape:
-        raise ValueError(f"labels have the shape {tuple(labels.shape)}, but input_ids {tuple(known.shape)}")
+    if labels.shape != input_ids.shape:
+        raise ValueError(f"labels have the shape {tuple(labels.shape)}, but input_ids {tuple(input_ids.shape)}")
     rows, columns = (labels >= FIRST_ITEM_ID).nonzero(as_tuple=True)
     return rows, columns
 

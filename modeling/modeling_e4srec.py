@@ -7,6 +7,7 @@ Source: arXiv 2312.02443. Trained are the LoRA weights, the lifting layer and th
 are all that is saved.
 """
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from transformers.utils import cached_file, logging
 
 from .bases import (
     check_hidden_size,
+    check_prompt,
     default_target_modules,
     find_tokenizer,
+    full_path,
     is_causal,
     open_base,
     recorded_base,
@@ -40,7 +43,7 @@ from .histories import (
     pack_right_padded,
     target_positions,
 )
-from .ranking import RecommendMixin, cross_entropy_of_targets
+from .ranking import RecommendMixin, cross_entropy_of_targets, scoring_precision
 from .saving import WEIGHTS_NAME, AtomicSaveMixin, load_strictly, make_trained_weights_float32
 
 #: Arguments of `from_pretrained` and `from_base` that go to the base.
@@ -95,6 +98,7 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
                 )
             base_config = AutoConfig.for_model(**config.base_config)
             base = AutoModel.from_config(base_config, attn_implementation=config._attn_implementation)
+        check_prompt(config, base)
         tune_base(base, config)
         tokens = text_embeddings(base)
         hidden, device = tokens.embedding_dim, tokens.weight.device
@@ -146,18 +150,19 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
         Raises:
             ValueError: If the item vectors hold NaN or do not have ``vocab_size`` rows, if the base has no decoder of
                 its own, or if there is a prompt but no tokenizer to read it.
+            TypeError: If an argument is not known.
             OSError: If the base cannot be found.
         """
         base_arguments = {name: config.pop(name) for name in BASE_ARGUMENTS if name in config}
         hub_arguments = {name: config.pop(name) for name in SHARED_HUB_ARGUMENTS if name in config}
+        if unknown := sorted(set(config) - set(inspect.signature(cls.config_class.__init__).parameters)):
+            raise TypeError(f"E4SRecModel.from_base() does not know the argument(s) {', '.join(unknown)}")
         table = torch.as_tensor(item_embeddings).detach().to("cpu", torch.float32)
         check_item_table(table, config.pop("vocab_size", None), config.pop("item_embedding_dim", None))
         revision = config.pop("base_model_revision", None)
         base, name = open_base(base_model, revision, **base_arguments, **hub_arguments)
-        if name is not None and os.path.isdir(name):
-            name = os.path.abspath(name)
         settings = cls.config_class(
-            base_model_name_or_path=name,
+            base_model_name_or_path=None if name is None else full_path(name),
             base_model_revision=revision,
             vocab_size=table.shape[0],
             item_embedding_dim=table.shape[1],
@@ -175,8 +180,10 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
                         "The base was made in memory, so its tokenizer is not known: pass tokenizer=, or a prompt "
                         'without text (instruction="", response="").'
                     )
-                tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, **hub_arguments)
-            tokenize_prompt(settings, tokenizer, base)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    name, revision=revision, trust_remote_code=False, **hub_arguments
+                )
+            tokenize_prompt(settings, tokenizer)
         model = cls(settings, base)
         with torch.no_grad():
             model.item_embeddings.weight.copy_(table)
@@ -227,8 +234,9 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
         if kwargs:
             raise TypeError(f"E4SRecModel.from_pretrained() does not know the argument(s) {', '.join(sorted(kwargs))}")
         # AutoConfig may have taken these in; a recorded dtype is the one that the base had when it was saved
-        base_arguments.setdefault("dtype", config.dtype or "auto")
-        base_arguments.setdefault("attn_implementation", config._attn_implementation)
+        dtype = base_arguments.get("dtype") or config.dtype or "auto"
+        base_arguments["dtype"] = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+        config._attn_implementation = base_arguments.setdefault("attn_implementation", config._attn_implementation)
         weights_file = str(cached_file(pretrained_model_name_or_path, WEIGHTS_NAME, **hub_arguments))
 
         base = None
@@ -241,16 +249,19 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
             name = recorded_base(config, pretrained_model_name_or_path)
             base, _ = open_base(name, config.base_model_revision, **base_arguments, **shared_arguments)
             check_hidden_size(base, name, weights_file)
+            config.base_model_name_or_path = full_path(name)
         elif base_model is not None:
             base, other = open_base(base_model, **base_arguments, **shared_arguments)
             check_hidden_size(base, other, weights_file)
-            config.base_model_name_or_path, config.base_model_revision = other, None
+            config.base_model_name_or_path = None if other is None else full_path(other)
+            config.base_model_revision = None
             if tokenizer is None and not isinstance(base_model, PreTrainedModel):
                 tokenizer = find_tokenizer(str(base_model), **shared_arguments)
             if tokenizer is not None:
-                tokenize_prompt(config, tokenizer, base)
+                tokenize_prompt(config, tokenizer)
         model = cls(config, base)
-        load_strictly(model, weights_file, {key: model.state_dict()[key] for key in model.saved_keys()})
+        tensors = model.state_dict()
+        load_strictly(model, weights_file, {key: tensors[key] for key in model.saved_keys()})
         if config.tuning == "full" and base_arguments["dtype"] != "auto":
             model.base.to(base_arguments["dtype"])
         if config.tuning == "full" and "device_map" in base_arguments:
@@ -323,7 +334,7 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
         if labels is None:
             return CausalLMOutput(logits=self._score(self._read(input_ids, known)))
         check_item_ids(labels, self.config.vocab_size, "labels", ignore_index=IGNORE_INDEX)
-        rows, columns = target_positions(known, labels)
+        rows, columns = target_positions(input_ids, labels)
         preceding = (known.cumsum(1) - known.long())[rows, columns]  # (targets,) known items before each
         if self._one_pass_serves(preceding):
             before_last_target = columns_before_last_target(rows, columns, known.shape)
@@ -388,9 +399,10 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
         return outputs.last_hidden_state, lengths
 
     def _score(self, hidden: Tensor) -> Tensor:
-        """``(rows, hidden)`` to ``(rows, vocab)``."""
-        scored = self.score(hidden.to(self.score.weight.dtype))
-        return scored if self.config.head == "linear" else scored @ self.item_embeddings.weight.T
+        """``(rows, hidden)`` to ``(rows, vocab)``; in float32 when ranking, for half precision makes ties."""
+        with scoring_precision(self.training, hidden.device):
+            scored = self.score(hidden.to(self.score.weight.dtype))
+            return scored if self.config.head == "linear" else scored @ self.item_embeddings.weight.T
 
 
 def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: int | None) -> None:

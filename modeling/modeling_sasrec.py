@@ -21,7 +21,7 @@ from .histories import (
     pack_right_padded,
     target_positions,
 )
-from .ranking import RecommendMixin, cross_entropy_of_targets
+from .ranking import RecommendMixin, cross_entropy_of_targets, scoring_precision
 from .saving import AtomicSaveMixin
 
 
@@ -79,13 +79,15 @@ class SASRecModel(RecommendMixin, AtomicSaveMixin):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
     ) -> Any:
-        """As `PreTrainedModel.from_pretrained`, but a missing or surplus tensor is an error.
+        """As `PreTrainedModel.from_pretrained`, but strict, and only safetensors are read.
 
         Raises:
             ValueError: If the file does not hold exactly the tensors of this model; it names them.
         """
         wants_info = kwargs.pop("output_loading_info", False)
-        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, **{"use_safetensors": True, **kwargs}
+        )
         model, info = loaded
         problems = [
             f"{kind}: {name}"
@@ -137,7 +139,7 @@ class SASRecModel(RecommendMixin, AtomicSaveMixin):
             return CausalLMOutput(logits=self._score(self._states_after(input_ids, known)))
 
         check_item_ids(labels, self.config.vocab_size, "labels", ignore_index=IGNORE_INDEX)
-        rows, columns = target_positions(known, labels)
+        rows, columns = target_positions(input_ids, labels)
         preceding = (known.cumsum(1) - known.long())[rows, columns]  # (targets,) known items before each
         scored = preceding > 0
         rows, columns, preceding = rows[scored], columns[scored], preceding[scored]
@@ -171,8 +173,9 @@ class SASRecModel(RecommendMixin, AtomicSaveMixin):
         return self.norm(hidden)
 
     def _score(self, states: Tensor) -> Tensor:
-        """``(rows, hidden)`` to ``(rows, vocab)``."""
-        return states @ self.item_embeddings.weight.T
+        """``(rows, hidden)`` to ``(rows, vocab)``; in float32 when ranking, for half precision makes ties."""
+        with scoring_precision(self.training, states.device):
+            return states.to(self.item_embeddings.weight.dtype) @ self.item_embeddings.weight.T
 
     def _binary_cross_entropy(self, states: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
         """Sum over the targets of the loss of the target and the mean loss of its sampled negatives.

@@ -1,6 +1,7 @@
 """From scores to a ranking: what may be recommended, the top of it, and the rank of a target."""
 
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -131,6 +132,11 @@ class RecommendMixin(PreTrainedModel):
             check_item_ids(candidates, self.config.vocab_size, "candidates")
         best = scores.masked_fill(~eligible_items(scores, seen, candidates), -torch.inf).topk(top_k, dim=1)
         return Recommendations(best.values, best.indices.masked_fill(best.values == -torch.inf, PAD_ID))
+
+
+def scoring_precision(training: bool, device: torch.device) -> AbstractContextManager[Any]:
+    """The autocast of the trainer while training; none when ranking."""
+    return nullcontext() if training else torch.autocast(device.type, enabled=False)
 
 
 def cross_entropy_of_targets(logits: Tensor, targets: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -61,7 +61,11 @@ def load_strictly(model: nn.Module, file: str | os.PathLike[str], expected: Mapp
     Raises:
         ValueError: If a tensor is missing, surplus or misshapen; it names every one of them.
     """
-    with safe_open(file, framework="pt") as stored:
+    try:
+        stored = safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no whole safetensors file ({error}): was its download complete?") from error
+    with stored:
         shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
         problems = [f"missing: {name}" for name in expected if name not in shapes]
         problems += [f"surplus: {name}" for name in shapes if name not in expected]

@@ -1,11 +1,13 @@
 """The card says what it knows, and says so where it knows nothing."""
 
+import ast
 import json
 
 from datasets import Dataset
 from huggingface_hub import ModelCard
 
 from e4srec_hf.cards import write_model_card
+from e4srec_hf.data import build_item_tokenizer
 from e4srec_hf.evaluation import evaluate_ranking
 from e4srec_hf.training import save_trained
 
@@ -23,10 +25,22 @@ def test_a_card_has_the_figures_with_protocol_and_intervals(make_model, base_dir
     assert f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]" in text
     assert "Ranked among the whole catalogue, seen items hidden, 2 users" in text
     assert "| response | a\\n\\| b |" in text
-    assert '["item 0", "item 1", "item 2"]' in text
+    assert "items([['item 0', 'item 1', 'item 2']], is_split_into_words=True" in text
     assert ModelCard.load(tmp_path / "README.md").data.tags[0] == "e4srec"
     saved = json.loads((tmp_path / "evaluation.json").read_text())
     assert saved["full"]["E4SRec"]["metrics"]["hr@10"]["value"] == estimate.value
+
+
+def test_the_example_on_the_card_is_python_whatever_the_ids(make_model, base_dir, tmp_path):
+    odd = ['say "hi"', "b\\", "c's 😀", *(f"item {n}" for n in range(27))]
+    model = make_model(base_dir)
+    save_trained(model, build_item_tokenizer(odd), tmp_path)
+    write_model_card(tmp_path, model.config)
+    code = (tmp_path / "README.md").read_text().split("```python")[1].split("```")[0]
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert [odd[:3]] in [
+        ast.literal_eval(call.args[0]) for call in calls if call.args and isinstance(call.args[0], ast.List)
+    ]
 
 
 def test_a_card_without_figures_says_so(make_model, base_dir, item_tokenizer, tmp_path):
@@ -45,6 +59,9 @@ def test_a_card_without_figures_says_so(make_model, base_dir, item_tokenizer, tm
 def test_a_base_on_the_hub_stands_in_the_metadata(make_model, base_dir, item_tokenizer, tmp_path):
     model = make_model(base_dir)
     save_trained(model, item_tokenizer, tmp_path)
+    model.config.base_model_name_or_path = "./base"
+    write_model_card(tmp_path, model.config)
+    assert ModelCard.load(tmp_path / "README.md").data.base_model is None
     model.config.base_model_name_or_path = "org/base"
     write_model_card(tmp_path, model.config, repo_id="org/adapter")
     data = ModelCard.load(tmp_path / "README.md").data

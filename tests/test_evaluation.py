@@ -6,6 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from e4srec_hf import SASRecConfig, SASRecModel
 from e4srec_hf.data import build_item_tokenizer, tokenize_histories, with_candidates
 from e4srec_hf.evaluation import evaluate_ranking, results_table
 from e4srec_hf.popularity import PopularityModel
@@ -60,6 +61,31 @@ def test_sampled_negatives_are_all_a_target_is_ranked_among(make_model, item_tok
     report = evaluate_ranking(model, dataset, item_tokenizer, exclude_seen=False)
     assert report.ranks.tolist() == plain_ranks(model, item_tokenizer, ROWS, False, negatives)
     assert report.ranks.max() <= 10
+    assert report.protocol.startswith("ranked among 9 sampled negatives, seen items kept")
+    unheard_of = with_candidates(Dataset.from_dict(ROWS), negatives | {"u1": ["unheard of"]})
+    with pytest.raises(ValueError, match="not in the catalogue: 'unheard of'"):
+        evaluate_ranking(model, unheard_of, item_tokenizer)
+
+
+def test_a_model_without_a_prompt_misses_where_there_is_no_history(make_model, item_tokenizer):
+    rows = Dataset.from_dict({"user_id": ["u", "v"], "item_ids": [["item 1", "item 2"], ["strange", "item 3"]]})
+    torch.manual_seed(0)
+    sasrec = SASRecModel(SASRecConfig(vocab_size=len(item_tokenizer), hidden_size=8))
+    for model in (sasrec, make_model(instruction="", response="")):
+        ranks = evaluate_ranking(model, rows, item_tokenizer).ranks
+        assert ranks[0] < ranks[1] == math.inf
+    assert evaluate_ranking(make_model(), rows, item_tokenizer).ranks[1] < math.inf
+
+
+def test_the_tokenizer_must_be_that_of_the_model(make_model):
+    rows = Dataset.from_dict({"user_id": ["u"], "item_ids": [["a", "b"]]})
+    with pytest.raises(ValueError, match=r"tokenizer has 4 tokens, .* but the model has an item table of 32 rows"):
+        evaluate_ranking(make_model(), rows, build_item_tokenizer(["a", "b"]))
+
+
+def test_an_empty_split_says_so(make_model, item_tokenizer):
+    with pytest.raises(ValueError, match="There is nobody to evaluate"):
+        evaluate_ranking(make_model(), Dataset.from_dict({"user_id": [], "item_ids": []}), item_tokenizer)
 
 
 def test_a_target_in_the_history_is_a_certain_miss_only_when_seen_items_are_hidden(make_model, item_tokenizer):

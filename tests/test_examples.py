@@ -34,6 +34,7 @@ def run(*command, expect_failure=False, **environment):
 
 @pytest.fixture(scope="module")
 def train():
+    sys.path.insert(0, str(EXAMPLES))  # as when it is run as a script
     spec = importlib.util.spec_from_file_location("train_example", EXAMPLES / "train.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["train_example"] = module
@@ -97,6 +98,25 @@ def test_unknown_settings_are_named(train, tmp_path, capsys):
     assert "has settings that are no flags: learning_rat" in capsys.readouterr().err
 
 
+def test_settings_of_the_file_are_checked_like_flags(train, tmp_path, capsys):
+    config = tmp_path / "settings.yaml"
+    for settings, message in (
+        ("head: mlp", "invalid choice: 'mlp'"),
+        ("push_to_hub: true", "would upload checkpoints"),
+    ):
+        config.write_text(settings)
+        with pytest.raises(SystemExit):
+            train.parse_arguments(["--config", str(config), "--output_dir", str(tmp_path)])
+        assert message in capsys.readouterr().err
+    config.write_text("lora_target_modules: [q_proj, v_proj]\nlr_scheduler_kwargs: {num_cycles: 2}\nseed: 3\n")
+    _, model, _, training = train.parse_arguments(["--config", str(config)])
+    assert (model.lora_target_modules, training.lr_scheduler_kwargs, training.seed) == (
+        ["q_proj", "v_proj"],
+        {"num_cycles": 2},
+        3,
+    )
+
+
 @pytest.mark.parametrize("config", sorted((EXAMPLES / "configs").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_recipe_can_be_read(config, train):
     train.parse_arguments(["--config", str(config)])
@@ -107,7 +127,7 @@ def test_training_leaves_a_table_and_a_folder_that_loads(trained):
     output, text = trained
     rows = re.findall(r"^\| (popularity|SASRec|E4SRec) +\| [01]\.\d{4} \[", text, re.MULTILINE)
     assert rows == ["popularity", "SASRec", "E4SRec"] * 2
-    assert "ranked among its target and the sampled negatives" in text
+    assert "ranked among 9 sampled negatives" in text
     assert AutoModel.from_pretrained(output).config.vocab_size == 52
     files = {file.name for file in output.iterdir() if file.is_file()}
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "evaluation.json"} <= files
@@ -118,11 +138,15 @@ def test_training_leaves_a_table_and_a_folder_that_loads(trained):
 @pytest.mark.slow
 def test_the_folder_recommends_in_an_environment_without_the_package(trained):
     output, _ = trained
+    assert not (output / "sample_recommendations.json").exists()  # a real user's history stays out of the folder
+    history = ["B0007", "B0011"]
+    recommended = re.findall(r"B\d{4}", run(EXAMPLES / "recommend.py", output, "--history", *history))
+    sample = {"history": history, "recommended": recommended}
+    (output / "sample_recommendations.json").write_text(json.dumps(sample))
     (output / "item_titles.json").write_text(json.dumps({f"B{n:04d}": f"Book {n}" for n in range(50)}))
     printed = run(EXAMPLES / "load_without_package.py", output)
     assert "The same ten as the trained model gave." in printed
     assert "transformers_modules" in printed
-    sample = json.loads((output / "sample_recommendations.json").read_text())
     again = run(EXAMPLES / "recommend.py", output, "--history", *sample["history"])
     assert re.findall(r"B\d{4}", again) == sample["recommended"]
     assert all(f"{item}  Book {int(item[1:])}" in again for item in sample["recommended"])
@@ -137,15 +161,21 @@ def test_evaluating_the_folder_gives_the_figures_of_training(trained, log):
     found = json.loads(printed[printed.index("\n{") :])[str(output)]["metrics"]
     assert found == json.loads((output / "evaluation.json").read_text())["full"]["E4SRec"]["metrics"]
     sampled = run(EXAMPLES / "evaluate.py", output, "--dataset", log / "log.txt", "--negatives", 9, "--include_seen")
-    assert "sampled negatives, seen items kept" in sampled
+    assert "ranked among 9 sampled negatives, seen items kept" in sampled
 
 
 @pytest.mark.slow
 def test_item_vectors_can_come_from_a_trained_sasrec_and_a_run_can_be_resumed(trained, log):
     output, _ = trained
     arguments = ["--dataset", log / "log.txt", *QUICK, "--item_embeddings", output / "sasrec", "--output_dir"]
+    nothing = run(
+        EXAMPLES / "train.py", *arguments, log / "second", "--resume_from_checkpoint", "true", expect_failure=True
+    )
+    assert "there is no checkpoint in" in nothing
     text = run(EXAMPLES / "train.py", *arguments, log / "second")
     assert "| SASRec " in text
     assert not (log / "second" / "sasrec").exists()
+    refused = run(EXAMPLES / "train.py", *arguments, log / "second", expect_failure=True)
+    assert "second holds checkpoints of an earlier run" in refused
     resumed = run(EXAMPLES / "train.py", *arguments, log / "second", "--resume_from_checkpoint", "true")
     assert resumed[resumed.index("| model") :] == text[text.index("| model") :]

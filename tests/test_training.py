@@ -129,6 +129,36 @@ def test_the_trainer_reports_what_the_evaluation_finds(kind, world, base_dir, tm
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sasrec", "e4srec"])
+def test_scores_are_ranked_in_float32_under_mixed_precision(kind, world, base_dir, tmp_path):
+    """In bfloat16 many items tie, and ties count against the model."""
+    tokenizer, splits = world
+    model = make_sasrec(tokenizer) if kind == "sasrec" else make_e4srec(tokenizer, base_dir)
+    trainer = make_trainer(model, tmp_path, world, bf16=True, num_train_epochs=1)
+    trainer.train()
+    batch = trainer.data_collator([splits["train"][0]])
+    model.eval()
+    scores = model(batch["input_ids"], batch["attention_mask"]).logits[0]
+    assert scores.dtype == torch.float32
+    assert len(scores.unique()) > len(scores) - 3
+    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    save_trained(model, tokenizer, tmp_path / "saved")
+    reloaded = AutoModel.from_pretrained(tmp_path / "saved")
+    np.testing.assert_array_equal(
+        evaluate_ranking(model, splits["test"], tokenizer).ranks,
+        evaluate_ranking(reloaded, splits["test"], tokenizer).ranks,
+    )
+
+
+def test_the_tokenizer_must_be_that_of_the_model(world, tmp_path):
+    with pytest.raises(ValueError, match="they do not belong together"):
+        make_trainer(make_sasrec(build_item_tokenizer(["a"])), tmp_path, world)
+    with pytest.raises(ValueError, match="they do not belong together"):
+        save_trained(make_sasrec(build_item_tokenizer(["a"])), world[0], tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.slow
 def test_the_best_epoch_on_validation_is_kept_and_training_stops_early(world, tmp_path):
     tokenizer, splits = world
     model = make_sasrec(tokenizer)

@@ -2,8 +2,8 @@
 
 from .collator import SequenceCollator
 from .demo import DemoWorld, make_demo_world
-from .item_tokenizer import build_item_tokenizer, tokenize_histories
-from .negatives import draw_negatives, with_candidates
+from .item_tokenizer import build_item_tokenizer, item_catalogue, tokenize_histories
+from .negatives import draw_negatives, with_candidates, with_sampled_negatives
 from .sequences import catalogue, load_sequences, read_negatives, read_sequences, sequences_from_table
 from .splits import leave_one_out
 
@@ -13,6 +13,7 @@ __all__ = [
     "build_item_tokenizer",
     "catalogue",
     "draw_negatives",
+    "item_catalogue",
     "leave_one_out",
     "load_sequences",
     "make_demo_world",
@@ -21,4 +22,5 @@ __all__ = [
     "sequences_from_table",
     "tokenize_histories",
     "with_candidates",
+    "with_sampled_negatives",
 ]

@@ -37,7 +37,11 @@ class SequenceCollator:
             raise ValueError(f'targets must be "all" or "last", not {self.targets!r}')
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Collate rows; a column ``candidates`` of raw ids becomes ``candidates``, ``(batch, most)``, 0-padded."""
+        """Collate rows; a column ``candidates`` of raw ids becomes ``candidates``, ``(batch, most)``, 0-padded.
+
+        Raises:
+            ValueError: If a candidate is not in the catalogue.
+        """
         histories = [row["item_ids"] for row in rows]
         if self.targets == "all":
             histories = [items[-self.max_history - 1 :] for items in histories]
@@ -53,7 +57,9 @@ class SequenceCollator:
             labels = labels.masked_fill(is_first & (is_cut | (not self.first_item)), IGNORE_INDEX)
         out = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         if "candidates" in rows[0]:
-            out["candidates"] = tokenize_histories(self.tokenizer, [row["candidates"] for row in rows])["input_ids"]
+            out["candidates"] = tokenize_histories(
+                self.tokenizer, [row["candidates"] for row in rows], on_unknown="error"
+            )["input_ids"]
         return out
 
 

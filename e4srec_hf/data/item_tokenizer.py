@@ -81,10 +81,13 @@ def tokenize_histories(
         ``input_ids`` and ``attention_mask``, ``(batch, longest)`` tensors. The mask is 0 on ``[UNK]`` too.
 
     Raises:
-        ValueError: If an id is unknown and ``on_unknown="error"``; the first ones are named, with their row.
+        ValueError: If an id is unknown and ``on_unknown="error"``; the first ones are named, with their row. If
+            ``histories`` is one history instead of a list of them.
     """
     if on_unknown not in ("unk", "error"):
         raise ValueError(f'on_unknown must be "unk" or "error", not {on_unknown!r}')
+    if any(isinstance(history, str) for history in histories):
+        raise ValueError("histories must be a list of lists of ids, one list a user; this is one list of ids.")
     rows = [item_token_ids(tokenizer, history) for history in histories]
     if on_unknown == "error":
         unknown = [
@@ -110,3 +113,21 @@ def item_token_ids(tokenizer: PreTrainedTokenizerBase, items: Sequence[str]) -> 
     ids = cast(list[int], tokenizer.convert_tokens_to_ids(list(items))) if len(items) else []
     unknown = tokenizer.unk_token_id
     return [token if token > unknown else unknown for token in ids]
+
+
+def item_catalogue(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The raw ids of the catalogue in the order of their tokens."""
+    return cast(list[str], tokenizer.convert_ids_to_tokens(list(range(FIRST_ITEM_ID, len(tokenizer)))))
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+    """Refuse an item tokenizer that is not the one of a model.
+
+    Raises:
+        ValueError: If it has not one token for each row of the model's item table.
+    """
+    if len(tokenizer) != vocab_size:
+        raise ValueError(
+            f"The item tokenizer has {len(tokenizer)} tokens, [PAD], [UNK] and {len(tokenizer) - FIRST_ITEM_ID} items, "
+            f"but the model has an item table of {vocab_size} rows: they do not belong together."
+        )

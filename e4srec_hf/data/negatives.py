@@ -1,19 +1,24 @@
 """Sampled negatives for the protocol that ranks a target among a few items instead of the catalogue."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from datasets import Dataset
 
+from .sequences import read_negatives
+
 
 def draw_negatives(sequences: Dataset, items: Sequence[str], *, count: int = 99, seed: int = 0) -> dict[str, list[str]]:
     """Draw, for each user, ``count`` different items evenly from those that are not in the user's sequence.
 
+    A user's draw hangs on the seed, the user's id and sequence, and the catalogue: not on the other users.
+
     Args:
         sequences: Whole sequences, targets included: rows with ``user_id`` and ``item_ids``.
-        items: The catalogue.
+        items: The catalogue, in the order of the item tokenizer.
         count: Negatives a user.
-        seed: The draw depends on nothing but this, the users' order and the catalogue's.
+        seed: Seed of the draw.
 
     Returns:
         User id to negatives.
@@ -21,16 +26,16 @@ def draw_negatives(sequences: Dataset, items: Sequence[str], *, count: int = 99,
     Raises:
         ValueError: If a user has fewer unseen items than ``count``.
     """
-    generator = np.random.default_rng(seed)
     names = np.asarray(items, dtype=object)
     index = {item: position for position, item in enumerate(items)}
     negatives = {}
     for user, history in zip(sequences["user_id"], sequences["item_ids"], strict=True):
         unseen = np.ones(len(names), dtype=bool)
-        unseen[[index[item] for item in history]] = False
+        unseen[[index[item] for item in history if item in index]] = False
         pool = np.flatnonzero(unseen)
         if len(pool) < count:
             raise ValueError(f"User {user!r} has only {len(pool)} unseen items; {count} negatives cannot be drawn.")
+        generator = np.random.default_rng([seed, zlib.crc32(user.encode())])
         negatives[user] = names[generator.choice(pool, size=count, replace=False)].tolist()
     return negatives
 
@@ -44,3 +49,20 @@ def with_candidates(sequences: Dataset, negatives: Mapping[str, Sequence[str]]) 
     if missing := [user for user in sequences["user_id"] if user not in negatives]:
         raise ValueError(f"{len(missing)} user(s) have no negatives: {', '.join(map(repr, missing[:5]))}")
     return sequences.add_column("candidates", [list(negatives[user]) for user in sequences["user_id"]])
+
+
+def with_sampled_negatives(
+    split: Dataset, source: str, *, sequences: Dataset, items: Sequence[str], seed: int = 0
+) -> Dataset:
+    """Add the column ``candidates`` from a file, or drawn on the spot.
+
+    Args:
+        split: The rows to evaluate.
+        source: A file in the reference format, or how many to draw.
+        sequences: Whole sequences, as for [`draw_negatives`].
+        items: The catalogue, in the order of the item tokenizer.
+        seed: Seed of the draw.
+    """
+    if source.isdecimal():
+        return with_candidates(split, draw_negatives(sequences, items, count=int(source), seed=seed))
+    return with_candidates(split, read_negatives(source))

@@ -127,6 +127,10 @@ def sequences_from_table(
     for row, (user, items) in enumerate(zip(table[user_column], table[items_column], strict=True)):
         if user is None or items is None or len(items) == 0:
             raise ValueError(f"Row {row} of the table has no {'user' if user is None else 'items'}.")
+        if isinstance(items, str):
+            raise ValueError(
+                f"Row {row} of the table has the text {items[:40]!r} in the column {items_column!r}; expected a list."
+            )
         if any(item is None for item in items):
             raise ValueError(f"Row {row} of the table (user {user!r}) has an item without an id.")
         if times is not None and (times[row] is None or len(times[row]) != len(items)):

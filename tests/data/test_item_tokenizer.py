@@ -81,6 +81,11 @@ def test_unknown_ids_can_be_an_error():
         tokenize_histories(tokenizer, [["a"]], on_unknown="ignore")
 
 
+def test_one_history_is_not_taken_for_a_list_of_histories():
+    with pytest.raises(ValueError, match="one list a user; this is one list of ids"):
+        tokenize_histories(build_item_tokenizer(["a", "b"]), ["a", "b"])
+
+
 def test_truncation_keeps_the_last_items():
     tokenizer = build_item_tokenizer(["a", "b", "c"], max_history=2)
     assert tokenizer(["a", "b", "c"], is_split_into_words=True, truncation=True)["input_ids"] == [3, 4]

@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 
-from e4srec_hf.data import draw_negatives, with_candidates
+from e4srec_hf.data import draw_negatives, with_candidates, with_sampled_negatives
 
 ITEMS = list("abcdefgh")
 SEQUENCES = Dataset.from_dict({"user_id": ["u", "v"], "item_ids": [["a", "b", "a"], ["c"]]})
@@ -16,6 +16,17 @@ def test_negatives_are_unseen_all_different_and_hang_on_the_seed_alone():
         assert not set(negatives[user]) & set(items)
     assert negatives == draw_negatives(SEQUENCES, ITEMS, count=5, seed=3)
     assert any(negatives != draw_negatives(SEQUENCES, ITEMS, count=5, seed=seed) for seed in range(5))
+
+
+def test_a_draw_does_not_hang_on_other_users_or_splits(tmp_path):
+    alone = draw_negatives(SEQUENCES.select([1]), ITEMS, count=5, seed=3)
+    assert alone["v"] == draw_negatives(SEQUENCES, ITEMS, count=5, seed=3)["v"]
+    split = Dataset.from_dict({"user_id": ["u"], "item_ids": [["a"]]})
+    drawn = with_sampled_negatives(split, "5", sequences=SEQUENCES, items=ITEMS, seed=3)
+    assert "b" not in drawn["candidates"][0]
+    (tmp_path / "file").write_text("u c d\n")
+    read = with_sampled_negatives(split, str(tmp_path / "file"), sequences=SEQUENCES, items=ITEMS)
+    assert read["candidates"][:] == [["c", "d"]]
 
 
 def test_a_user_who_has_seen_too_much_is_named():

@@ -60,6 +60,7 @@ def test_any_table_with_users_and_items_becomes_sequences():
         ({"user_id": ["u", None], "item_ids": [["a"], ["b"]]}, "Row 1 of the table has no user"),
         ({"user_id": ["u", "v"], "item_ids": [["a"], []]}, "Row 1 of the table has no items"),
         ({"user_id": ["u", "v"], "item_ids": [["a"], None]}, "Row 1 of the table has no items"),
+        ({"user_id": ["u"], "item_ids": ["a b"]}, "Row 0 of the table has the text 'a b' in the column 'item_ids'"),
         ({"user_id": ["u"], "item_ids": [["a", None]]}, r"Row 0 of the table \(user 'u'\) has an item without an id"),
         ({"user_id": ["u", "u"], "item_ids": [["a"], ["b"]]}, "Row 1 of the table: user 'u' came before, in row 0"),
     ],

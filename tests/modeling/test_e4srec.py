@@ -4,7 +4,9 @@ import copy
 
 import pytest
 import torch
+from e4srec_hf.modeling.bases import is_causal
 from torch.nn import functional as F
+from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
 from e4srec_hf import E4SRecConfig, E4SRecModel
 from tests.conftest import BASE_CONFIGS, INSTRUCTION, RESPONSE, VOCAB, folded_copy, random_batch
@@ -102,14 +104,28 @@ def test_without_a_response_one_pass_a_row_gives_the_same_loss_and_gradients(kin
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_base_that_looks_ahead_gets_one_row_a_target(make_model, text_tokenizer):
-    from transformers import BertConfig, BertModel
+@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_decoder_is_known_to_look_back_only(kind, dtype, make_base):
+    state = torch.get_rng_state()
+    assert is_causal(make_base(kind).to(dtype))
+    assert not torch.equal(state, torch.get_rng_state())  # by making the base; the probe itself draws nothing
+    base, state = make_base(kind), torch.get_rng_state()
+    is_causal(base)
+    assert torch.equal(state, torch.get_rng_state())
 
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(text_tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
-    )
-    bare = BertModel(config, add_pooling_layer=False).eval()
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_a_base_that_looks_ahead_gets_one_row_a_target(kind, seed, make_model, text_tokenizer):
+    """Random encoders attend almost evenly, which a timid probe takes for looking back only."""
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(seed)
+    if kind == "bert":
+        bare = BertModel(BertConfig(vocab_size=len(text_tokenizer), **shape), add_pooling_layer=False).eval()
+    else:
+        tokens = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "cls_token_id": 0, "sep_token_id": 0}
+        bare = ModernBertModel(ModernBertConfig(vocab_size=len(text_tokenizer), **shape, **tokens)).eval()
     model = make_model(copy.deepcopy(bare), response="")
     folded = folded_copy(bare, model)
     ids = torch.tensor([[7, 3, 9]])
@@ -274,6 +290,11 @@ def test_item_vectors_that_are_no_numbers_are_refused(broken, make_base, item_ta
         E4SRecModel.from_base(make_base(), table, tokenizer=text_tokenizer)
 
 
+def test_misspelt_settings_are_refused(make_base, item_table, text_tokenizer):
+    with pytest.raises(TypeError, match=r"does not know the argument\(s\) heads, max_histroy"):
+        E4SRecModel.from_base(make_base(), item_table, tokenizer=text_tokenizer, max_histroy=3, heads="tied")
+
+
 def test_an_item_table_of_another_size_is_refused(make_base, item_table, text_tokenizer):
     with pytest.raises(ValueError, match="item_embeddings have 32 rows, but vocab_size is 40"):
         E4SRecModel.from_base(make_base(), item_table, tokenizer=text_tokenizer, vocab_size=40)
@@ -289,7 +310,7 @@ def test_a_base_made_in_memory_needs_a_tokenizer_for_the_prompt(make_base, item_
 def test_a_tokenizer_of_another_base_is_refused(make_base, item_table, text_tokenizer):
     base = make_base()
     base.resize_token_embeddings(100)
-    with pytest.raises(ValueError, match=r"gives token \d+, but the base has 100 tokens"):
+    with pytest.raises(ValueError, match=r"prompt has token \d+, but the base has 100 tokens"):
         E4SRecModel.from_base(base, item_table, tokenizer=text_tokenizer)
 
 
@@ -324,6 +345,7 @@ def test_the_prompt_of_the_paper_is_the_default():
     [
         ({"head": "mlp"}, 'head must be "linear" or "tied", not \'mlp\''),
         ({"tuning": "prefix"}, 'tuning must be "lora" or "full", not \'prefix\''),
+        ({"vocab_size": 1}, "A table of 1 item tokens by 64 is none"),
         ({"max_history": 0}, "max_history must be at least 1, not 0"),
         ({"format_version": 99}, "format_version 99, but this code reads versions up to 1"),
     ],

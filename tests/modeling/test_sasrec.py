@@ -172,6 +172,15 @@ def test_a_saved_sasrec_that_lacks_a_tensor_is_refused(tmp_path):
         SASRecModel.from_pretrained(tmp_path)
 
 
+def test_a_pickled_sasrec_is_never_read(tmp_path):
+    model = make_sasrec()
+    model.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        SASRecModel.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from e4srec_hf.modeling.bases import recorded_base
 from e4srec_hf.modeling.saving import staged_directory
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from e4srec_hf import E4SRecModel
+from e4srec_hf import E4SRecConfig, E4SRecModel
 from e4srec_hf.tiny_base import make_tiny_base
 from tests.conftest import ITEM_DIM, VOCAB, random_batch
 
@@ -108,7 +109,28 @@ def test_a_base_inside_the_folder_moves_with_it(make_model, tmp_path):
     assert model.config.base_model_name_or_path == base
     shutil.move(tmp_path / "model", tmp_path / "elsewhere")
     ids, mask = random_batch()
-    assert torch.equal(AutoModel.from_pretrained(tmp_path / "elsewhere")(ids, mask).logits, model(ids, mask).logits)
+    moved = AutoModel.from_pretrained(tmp_path / "elsewhere")
+    assert torch.equal(moved(ids, mask).logits, model(ids, mask).logits)
+    moved.save_pretrained(tmp_path / "again")  # whose base stays where it is
+    assert AutoConfig.from_pretrained(tmp_path / "again").base_model_name_or_path == str(
+        tmp_path / "elsewhere" / "base"
+    )
+    assert torch.equal(AutoModel.from_pretrained(tmp_path / "again")(ids, mask).logits, model(ids, mask).logits)
+
+
+def test_a_base_named_by_a_relative_path_is_found_from_anywhere(saved, base_dir, tmp_path, monkeypatch):
+    _, directory = saved()
+    shutil.copytree(base_dir, tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    AutoModel.from_pretrained(directory, base_model="./here").save_pretrained(tmp_path / "again")
+    monkeypatch.chdir("/")
+    assert AutoModel.from_pretrained(tmp_path / "again").config.base_model_name_or_path == str(tmp_path / "here")
+
+
+def test_a_base_inside_a_repo_that_is_no_folder_here_is_asked_for():
+    config = E4SRecConfig(base_model_name_or_path="./base")
+    with pytest.raises(ValueError, match=r"org/repo was trained on a base inside its own folder .* pass base_model="):
+        recorded_base(config, "org/repo")
 
 
 def test_a_loaded_base_can_be_handed_over(saved, base_dir):
@@ -139,12 +161,18 @@ def test_dtype_and_attention_go_to_the_base(saved):
 
 def test_a_full_model_takes_a_dtype_and_one_device(saved):
     _, directory = saved(tuning="full")
-    loaded = AutoModel.from_pretrained(directory, dtype=torch.bfloat16, device_map={"": "cpu"})
-    assert loaded.dtype == torch.bfloat16
-    assert loaded.score.weight.dtype == torch.float32
-    assert AutoModel.from_pretrained(directory, device_map="auto").device.type == (
-        "cuda" if torch.cuda.is_available() else "cpu"
-    )
+    for dtype in (torch.bfloat16, "bfloat16"):
+        loaded = AutoModel.from_pretrained(directory, dtype=dtype, device_map={"": "cpu"})
+        assert loaded.dtype == torch.bfloat16
+        assert loaded.score.weight.dtype == torch.float32
+    for device_map in ("auto", "balanced"):
+        assert AutoModel.from_pretrained(directory, device_map=device_map).device.type == (
+            "cuda" if torch.cuda.is_available() else "cpu"
+        )
+    eager = E4SRecModel.from_pretrained(directory, attn_implementation="eager")
+    assert eager.base.config._attn_implementation == "eager"
+    model, directory = saved(tuning="full")
+    assert E4SRecModel.from_pretrained(directory, config=model.config).dtype == torch.float32
     with pytest.raises(ValueError, match="stays on one device, but device_map names"):
         AutoModel.from_pretrained(directory, device_map={"a": "cpu", "b": "cuda"})
 
@@ -155,6 +183,11 @@ def test_a_base_trained_on_in_bfloat16_is_loaded_in_bfloat16_again(saved):
     ids, mask = random_batch()
     assert loaded.dtype == torch.bfloat16
     assert torch.equal(loaded(ids, mask).logits, model(ids, mask).logits)
+
+
+def test_lora_settings_may_hold_a_set(saved):
+    _, directory = saved(lora={"r": 4, "target_modules": {"q_proj", "k_proj"}})
+    assert AutoModel.from_pretrained(directory).config.lora["target_modules"] == ["k_proj", "q_proj"]
 
 
 @pytest.mark.slow
@@ -245,6 +278,23 @@ def test_pickled_weights_are_never_read(saved):
     torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
     (directory / "model.safetensors").unlink()
     with pytest.raises(OSError, match=r"model\.safetensors"):
+        AutoModel.from_pretrained(directory)
+
+
+def test_a_pickled_base_is_never_read(saved, base_dir, tmp_path):
+    _, directory = saved()
+    shutil.copytree(base_dir, tmp_path / "pickled")
+    torch.save(load_file(tmp_path / "pickled" / "model.safetensors"), tmp_path / "pickled" / "pytorch_model.bin")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    with pytest.raises(OSError, match="could not be loaded"):
+        AutoModel.from_pretrained(directory, base_model=tmp_path / "pickled")
+
+
+def test_a_cut_off_file_is_named(saved):
+    _, directory = saved()
+    file = directory / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"model\.safetensors is no whole safetensors file"):
         AutoModel.from_pretrained(directory)
 
 

@@ -1,0 +1,157 @@
+"""The settings of train.py: dataclasses, read from defaults, a YAML file and flags, in that order."""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_LORA, PAPER_RESPONSE
+from transformers import HfArgumentParser, TrainingArguments
+
+from e4srec_hf.training import SELECT_ON_VALIDATION
+
+DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
+
+
+@dataclass
+class DataArguments:
+    """The sequences."""
+
+    dataset: str = field(
+        default="demo",
+        metadata={
+            "help": "A text file (a line a user: user item item …), a Parquet or JSON lines file, a folder saved by "
+            'datasets, a Hub data set, or "demo".'
+        },
+    )
+    user_column: str = field(default="user_id", metadata={"help": "Column of users, for a datasets table."})
+    items_column: str = field(default="item_ids", metadata={"help": "Column of item lists, for a datasets table."})
+    negatives: str | None = field(
+        default=None,
+        metadata={
+            "help": "Also rank test targets among sampled negatives: a file (a line a user: user negative …), or how "
+            "many to draw."
+        },
+    )
+    negatives_seed: int = field(default=0, metadata={"help": "Seed of drawn negatives."})
+    exclude_seen: bool = field(default=True, metadata={"help": "Hide the items of the history when ranking."})
+    overwrite: bool = field(
+        default=False, metadata={"help": "Remove the checkpoints that an earlier run left in the output folder."}
+    )
+
+
+@dataclass
+class ModelArguments:
+    """The adapter and its base."""
+
+    base_model: str | None = field(
+        default=None,
+        metadata={"help": "Hub id or folder of the base. Without it a small Llama with random weights is made."},
+    )
+    made_base_hidden_size: int = field(default=128, metadata={"help": "Width of the base that is made."})
+    made_base_layers: int = field(default=2, metadata={"help": "Layers of the base that is made."})
+    made_base_heads: int = field(default=2, metadata={"help": "Attention heads of the base that is made."})
+    load_in_4bit: bool = field(default=False, metadata={"help": "Quantize the base to 4 bits (bitsandbytes, NF4)."})
+    item_embeddings: str | None = field(
+        default=None,
+        metadata={
+            "help": "Item vectors: a SASRec folder or Hub id, a .safetensors or a .npy. Without it SASRec is trained."
+        },
+    )
+    train_item_embeddings: bool = field(default=False, metadata={"help": "Train the item vectors too."})
+    instruction: str = field(default=PAPER_INSTRUCTION, metadata={"help": "Prompt text before the items."})
+    response: str = field(default=PAPER_RESPONSE, metadata={"help": "Prompt text behind the items."})
+    max_history: int = field(default=50, metadata={"help": "Items before a target that the models see."})
+    head: str = field(default="tied", metadata={"help": "Scoring head.", "choices": ["linear", "tied"]})
+    tuning: str = field(default="lora", metadata={"help": "What is trained of the base.", "choices": ["lora", "full"]})
+    lora_r: int = field(default=PAPER_LORA["r"], metadata={"help": "LoRA rank."})
+    lora_alpha: int = field(default=PAPER_LORA["lora_alpha"], metadata={"help": "LoRA alpha."})
+    lora_dropout: float = field(default=PAPER_LORA["lora_dropout"], metadata={"help": "LoRA dropout."})
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Modules with LoRA. By default gate_proj, up_proj and down_proj, or else all linear layers."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Evaluations without improvement before training stops."}
+    )
+
+
+@dataclass
+class SASRecArguments:
+    """The ID model that makes the item vectors."""
+
+    sasrec_hidden_size: int = field(default=64, metadata={"help": "Width of the item vectors."})
+    sasrec_layers: int = field(default=2, metadata={"help": "Blocks."})
+    sasrec_heads: int = field(default=1, metadata={"help": "Attention heads."})
+    sasrec_dropout: float = field(default=0.2, metadata={"help": "Dropout."})
+    sasrec_loss: str = field(default="ce", metadata={"help": "Loss.", "choices": ["ce", "bce"]})
+    sasrec_num_negatives: int = field(default=1, metadata={"help": 'Negatives a target, for the loss "bce".'})
+    sasrec_learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate."})
+    sasrec_epochs: float = field(default=25, metadata={"help": "Epochs at most."})
+    sasrec_batch_size: int = field(default=128, metadata={"help": "Users a batch."})
+    sasrec_weight_decay: float = field(default=0.0, metadata={"help": "Weight decay."})
+    sasrec_patience: int | None = field(default=3, metadata={"help": "Epochs without improvement before it stops."})
+
+
+def parse_arguments(
+    argv: list[str],
+) -> tuple[DataArguments, ModelArguments, SASRecArguments, TrainingArguments]:
+    """Defaults, then the YAML file, then flags."""
+    parser = HfArgumentParser([DataArguments, ModelArguments, SASRecArguments, TrainingArguments])  # type: ignore[list-item]
+    parser.add_argument("--config", help="A YAML file of settings, named like the flags; flags win.")
+    parser.set_defaults(
+        output_dir="outputs/e4srec",
+        per_device_eval_batch_size=128,
+        logging_strategy="epoch",
+        dataloader_pin_memory=torch.cuda.is_available(),
+        lr_scheduler_type="cosine",
+        **SELECT_ON_VALIDATION,
+    )
+    config_parser = argparse.ArgumentParser(add_help=False)
+    config_parser.add_argument("--config")
+    config_parser.add_argument("--dataset")
+    config, flags = config_parser.parse_known_args(argv)
+    if config.dataset is not None:
+        flags += ["--dataset", config.dataset]
+    elif config.config is None:
+        config.config = DEMO_CONFIG
+    if config.config is not None:
+        settings = yaml.safe_load(Path(config.config).read_text(encoding="utf-8")) or {}
+        known = {action.dest for action in parser._actions}
+        if unknown := sorted(set(settings) - known):
+            parser.error(f"{config.config} has settings that are no flags: {', '.join(unknown)}")
+        flags = [*as_flags(settings), *flags]  # the later one wins
+    data, model, sasrec, training, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
+    if training.push_to_hub:
+        parser.error("--push_to_hub would upload checkpoints; train first, then upload the finished output folder.")
+    return data, model, sasrec, training
+
+
+def as_flags(settings: dict[str, Any]) -> list[str]:
+    """Settings of a YAML file as command-line flags, so that they are checked like them."""
+    flags: list[str] = []
+    for name, value in settings.items():
+        if isinstance(value, list):
+            flags += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            flags += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return flags
+
+
+def recipe(training: TrainingArguments) -> dict[str, Any]:
+    """The training arguments that make the model what it is."""
+    names = (
+        "learning_rate",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "weight_decay",
+        "seed",
+        "bf16",
+    )
+    return {name: getattr(training, name) for name in names}
