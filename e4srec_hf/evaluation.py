@@ -10,7 +10,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .data.collator import SequenceCollator, has_target
 from .data.item_tokenizer import check_vocabulary
@@ -122,7 +122,7 @@ def evaluate_ranking(
     Raises:
         ValueError: If a score is NaN, no row has a target in the catalogue, or the tokenizer is not the model's.
     """
-    if hasattr(model, "config"):
+    if isinstance(model, PreTrainedModel):
         check_vocabulary(tokenizer, model.config.vocab_size)
     if not len(dataset):
         raise ValueError("There is nobody to evaluate: the data set is empty. Has every user fewer than three items?")

@@ -106,7 +106,7 @@ class E4SRecConfig(PreTrainedConfig):
         self.instruction_ids = list(instruction_ids or [])
         self.response_ids = list(response_ids or [])
         self.max_history = max_history
-        self.lora = {
+        self.lora: dict[str, Any] = {
             name: sorted(value) if isinstance(value, set) else value  # JSON knows no sets
             for name, value in {**PAPER_LORA, **(lora or {})}.items()
         }
