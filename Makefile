@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find e4srec_hf modeling hub_cards -name '*.py' -o -name '*.md' -o -name 'py.typed')
 
+# The models of the demo and the tests are tiny: a second thread gains little, and costs much on a busy machine.
+export OMP_NUM_THREADS ?= 1
+
 .PHONY: help demo test lint clean
 .DEFAULT_GOAL := help
 
