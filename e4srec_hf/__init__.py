@@ -5,7 +5,15 @@ Importing the package registers its models, so that `AutoModel` uses the install
 
 from transformers import AutoConfig, AutoModel
 
-from .modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
+try:
+    from .modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
+except ModuleNotFoundError as error:
+    if error.name != "e4srec_hf.modeling":
+        raise
+    raise ImportError(
+        "This is the source folder of e4srec_hf, in which `modeling` lies one level up. Install the package "
+        "(`pip install .`) and start Python in another folder."
+    ) from error
 
 AutoConfig.register(E4SRecConfig.model_type, E4SRecConfig, exist_ok=True)
 AutoConfig.register(SASRecConfig.model_type, SASRecConfig, exist_ok=True)

@@ -154,4 +154,5 @@ def recipe(training: TrainingArguments) -> dict[str, Any]:
         "seed",
         "bf16",
     )
-    return {name: getattr(training, name) for name in names}
+    values = {name: getattr(training, name) for name in names}
+    return {name: getattr(value, "value", value) for name, value in values.items()}  # enums by their value

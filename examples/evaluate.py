@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="Folder or Hub id.")
     parser.add_argument("--base_model", help="Another base than the recorded one: folder or Hub id.")
-    parser.add_argument("--dataset", default="demo", help='As for train.py; "demo" is the made-up world.')
+    parser.add_argument("--dataset", required=True, help='As for train.py; "demo" is the made-up world.')
     parser.add_argument("--user_column", default="user_id")
     parser.add_argument("--items_column", default="item_ids")
     parser.add_argument("--split", choices=["validation", "test"], default="test")

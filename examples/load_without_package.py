@@ -18,7 +18,7 @@ def main(directory: str) -> None:
     titles = json.loads(Path(directory, "item_titles.json").read_text(encoding="utf-8"))
 
     model = AutoModel.from_pretrained(directory, trust_remote_code=True)
-    items = AutoTokenizer.from_pretrained(directory)
+    items = AutoTokenizer.from_pretrained(directory, trust_remote_code=True)
     history = items([sample["history"]], is_split_into_words=True, return_tensors="pt")
     best = model.recommend(**history, top_k=10)
 

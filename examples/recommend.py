@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("model", help="Folder or Hub id.")
     parser.add_argument("--base_model", help="Another base than the recorded one: folder or Hub id.")
     parser.add_argument("--history", nargs="*", required=True, help="Raw item ids, the oldest first.")
-    parser.add_argument("--top_k", type=int, default=10)
+    parser.add_argument("--top_k", type=int, help="By default 10, or the whole catalogue where it is smaller.")
     parser.add_argument("--include_seen", action="store_true", help="Allow items of the history.")
     parser.add_argument(
         "--unknown", choices=["error", "unk"], default="error", help="Refuse unknown ids, or pass over."
@@ -36,7 +36,7 @@ def main() -> None:
     titles = item_titles(arguments.model)
     best = model.recommend(
         **batch.to(model.get_input_embeddings().weight.device),
-        top_k=arguments.top_k,
+        top_k=arguments.top_k or min(10, len(tokenizer) - 2),
         exclude_seen=not arguments.include_seen,
     )
     items = tokenizer.convert_ids_to_tokens(best.item_ids[0].tolist())

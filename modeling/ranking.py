@@ -1,5 +1,6 @@
 """From scores to a ranking: what may be recommended, the top of it, and the rank of a target."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -95,7 +96,7 @@ class RecommendMixin(PreTrainedModel):
         *,
         top_k: int = 10,
         exclude_seen: bool = True,
-        candidates: Tensor | None = None,
+        candidates: Tensor | Sequence[int] | None = None,
     ) -> Recommendations:
         """The ``top_k`` items that come next, dropout switched off.
 
@@ -128,7 +129,7 @@ class RecommendMixin(PreTrainedModel):
         if exclude_seen:
             seen = input_ids.masked_fill(~known_items(input_ids, attention_mask), PAD_ID).to(scores.device)
         if candidates is not None:
-            candidates = candidates.to(scores.device).expand(len(scores), -1)
+            candidates = torch.as_tensor(candidates, device=scores.device).expand(len(scores), -1)
             check_item_ids(candidates, self.config.vocab_size, "candidates")
         best = scores.masked_fill(~eligible_items(scores, seen, candidates), -torch.inf).topk(top_k, dim=1)
         return Recommendations(best.values, best.indices.masked_fill(best.values == -torch.inf, PAD_ID))

@@ -146,6 +146,7 @@ def test_the_folder_recommends_in_an_environment_without_the_package(trained):
     (output / "item_titles.json").write_text(json.dumps({f"B{n:04d}": f"Book {n}" for n in range(50)}))
     printed = run(EXAMPLES / "load_without_package.py", output)
     assert "The same ten as the trained model gave." in printed
+    assert "Do you wish to run" not in printed
     assert "transformers_modules" in printed
     again = run(EXAMPLES / "recommend.py", output, "--history", *sample["history"])
     assert re.findall(r"B\d{4}", again) == sample["recommended"]

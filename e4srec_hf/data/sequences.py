@@ -30,6 +30,8 @@ def load_sequences(source: str, **columns: str) -> Dataset:
         FileNotFoundError: If there is no such file, folder or data set.
     """
     path = Path(source)
+    if not path.exists() and (path.suffix in (".txt", *TABLE_READERS) or source.startswith((".", "/", "~"))):
+        raise FileNotFoundError(f"{source}: there is no such file or folder.")
     if path.is_file() and path.suffix not in TABLE_READERS:
         return read_sequences(path)
     if path.is_file():

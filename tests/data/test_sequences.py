@@ -86,6 +86,9 @@ def test_sequences_load_from_text_parquet_json_lines_and_saved_folders(tmp_path)
     DatasetDict(train=table).save_to_disk(tmp_path / "saved_dict")
     for name in ("log.txt", "log.parquet", "log.jsonl", "saved", "saved_dict"):
         assert load_sequences(str(tmp_path / name)).to_dict() == rows, name
+    for missing in ("lgo.txt", "lgo.parquet", "./lgo"):
+        with pytest.raises(FileNotFoundError, match="there is no such file or folder"):
+            load_sequences(missing)
     DatasetDict(train=table, test=table).save_to_disk(tmp_path / "splits")
     with pytest.raises(ValueError, match=r"has the splits \['train', 'test'\]"):
         load_sequences(str(tmp_path / "splits"))

@@ -103,6 +103,7 @@ def test_candidates_may_be_one_list_for_all(make_model):
     one = model.recommend(ids, top_k=2, candidates=torch.tensor([9, 10]))
     both = model.recommend(ids, top_k=2, candidates=torch.tensor([[9, 10], [9, 10]]))
     assert torch.equal(one.item_ids, both.item_ids)
+    assert torch.equal(model.recommend(ids, top_k=2, candidates=[9, 10]).item_ids, both.item_ids)
 
 
 @pytest.mark.parametrize("top_k", [0, VOCAB - 1])
