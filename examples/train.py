@@ -207,7 +207,7 @@ def main(argv: list[str]) -> None:
     """Train, evaluate, save."""
     data, model_arguments, sasrec_arguments, training = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING)
-    if data.overwrite and not training.resume_from_checkpoint:
+    if data.overwrite and str(training.resume_from_checkpoint or "false").lower() == "false":
         remove_checkpoints(training)
     checkpoints = find_checkpoints(training)
     output = Path(str(training.output_dir))
@@ -234,7 +234,8 @@ def main(argv: list[str]) -> None:
     )
 
     source = model_arguments.item_embeddings
-    if source is None and any(checkpoints.values()) and (output / "sasrec" / "model.safetensors").is_file():
+    # a checkpoint of the adapter means that this run has finished its SASRec; without one, what lies there may be older
+    if source is None and checkpoints["e4srec"] is not None and (output / "sasrec" / "model.safetensors").is_file():
         source = str(output / "sasrec")
     if source is None:
         source = train_sasrec(
