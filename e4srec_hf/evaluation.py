@@ -16,7 +16,7 @@ from .data.collator import SequenceCollator, has_target
 from .data.item_tokenizer import check_vocabulary
 from .metrics import Estimate, metrics_with_intervals
 from .modeling.histories import PAD_ID
-from .modeling.ranking import target_ranks
+from .modeling.ranking import RecommendMixin, target_ranks
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,15 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
     ranks = torch.full(targets.shape, torch.inf, device=targets.device)
     if answerable.any():
         ids, mask = batch["input_ids"][answerable], history[answerable]
-        scores = model(input_ids=ids, attention_mask=mask).logits
-        seen = ids.masked_fill(mask == 0, PAD_ID) if exclude_seen else None
         candidates = batch["candidates"][answerable] if "candidates" in batch else None
-        ranks[answerable] = target_ranks(scores, targets[answerable], seen=seen, candidates=candidates)
+        if isinstance(model, RecommendMixin):  # goes through the catalogue in chunks
+            ranks[answerable] = model.target_ranks(
+                ids, mask, targets[answerable], exclude_seen=exclude_seen, candidates=candidates
+            )
+        else:
+            scores = model(input_ids=ids, attention_mask=mask).logits
+            seen = ids.masked_fill(mask == 0, PAD_ID) if exclude_seen else None
+            ranks[answerable] = target_ranks([(0, scores)], targets[answerable], seen=seen, candidates=candidates)
     return ranks, targets
 
 

@@ -119,8 +119,10 @@ class RankingTrainer(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[None, Tensor, Tensor]:
         """The ranks of a batch in the place of its logits, and its targets as labels."""
-        with torch.no_grad(), self.compute_loss_context_manager():
-            ranks, targets = rank_targets(model, self._prepare_inputs(inputs), exclude_seen=self.exclude_seen)
+        with torch.no_grad(), self.accelerator.autocast():  # as the trainer wraps around forward
+            ranks, targets = rank_targets(
+                self.accelerator.unwrap_model(model), self._prepare_inputs(inputs), exclude_seen=self.exclude_seen
+            )
         return None, ranks, targets
 
 

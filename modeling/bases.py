@@ -1,11 +1,13 @@
 """The language model underneath: finding it, checking that it fits, and making the right part of it trainable."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,28 +21,6 @@ logger = logging.get_logger(__name__)
 def text_embeddings(base: PreTrainedModel) -> nn.Embedding:
     """The token embeddings of a base: their width is the hidden size that items are lifted to."""
     return cast(nn.Embedding, base.get_input_embeddings())
-
-
-@torch.no_grad()
-def is_causal(base: PreTrainedModel) -> bool:
-    """Whether a base looks only back, found out by shouting at the end of a sequence and listening at its beginning.
-
-    The noise behind the first half is large, so that attention which has hardly any preference yet shows it too. A
-    causal base gives the first half bit for bit the same states; the tolerance is for kernels that add in another
-    order.
-    """
-    embeddings = text_embeddings(base)
-    noise = torch.randn(3, 4, embeddings.embedding_dim, generator=torch.Generator().manual_seed(0))
-    quiet, quiet_end, loud_end = noise.to(embeddings.weight) * embeddings.weight.float().std().to(
-        embeddings.weight.dtype
-    )
-    sequences = torch.stack([torch.cat([quiet, quiet_end]), torch.cat([quiet, 30 * loud_end])])  # (2, 8, hidden)
-    was_training = base.training
-    base.eval()
-    mask = torch.ones(sequences.shape[:2], dtype=torch.long, device=sequences.device)
-    first, second = base(inputs_embeds=sequences, attention_mask=mask, use_cache=False).last_hidden_state[:, :4].float()
-    base.train(was_training)
-    return bool((first - second).abs().max() <= 1e-5 * first.abs().max())
 
 
 def open_base(
@@ -195,3 +175,13 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
             f"LoRA does not fit {type(base).__name__}: {error}\n"
             f'Its linear layers are {linear}; choose with lora={{"target_modules": […]}}.'
         ) from error
+
+
+def lora_layers(base: PreTrainedModel) -> Iterator[tuple[str, BaseTunerLayer]]:
+    """The layers of a base that LoRA was put into, with their names."""
+    return ((name, layer) for name, layer in base.named_modules() if isinstance(layer, BaseTunerLayer))
+
+
+def weight_below(layer: BaseTunerLayer) -> nn.Parameter:
+    """The weight of the base that LoRA was put on."""
+    return cast(nn.Parameter, layer.get_base_layer().weight)

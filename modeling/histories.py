@@ -1,4 +1,4 @@
-"""Histories as both models read them: which items count, in what order, and which of them precede a target."""
+"""Histories as both models read them: which items count, in what order, and which of them are targets."""
 
 import torch
 from torch import Tensor
@@ -69,12 +69,6 @@ def pack_right_padded(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return values.gather(1, order), lengths
 
 
-def last_items(mask: Tensor, count: int) -> Tensor:
-    """Keep the last ``count`` positions of each row that are masked in; ``(batch, seq)`` booleans both ways."""
-    from_the_end = mask.flip(1).cumsum(1).flip(1)
-    return mask & (from_the_end <= count)
-
-
 def target_positions(input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of the targets, row-major. Special tokens are never targets.
 
@@ -89,19 +83,3 @@ def target_positions(input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
         raise ValueError(f"labels have the shape {tuple(labels.shape)}, but input_ids {tuple(input_ids.shape)}")
     rows, columns = (labels >= FIRST_ITEM_ID).nonzero(as_tuple=True)
     return rows, columns
-
-
-def one_row_per_target(input_ids: Tensor, known: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """For each target, the row it stands in and a mask of the known items before it.
-
-    Returns:
-        ``(targets, seq)`` ids and ``(targets, seq)`` booleans.
-    """
-    before = torch.arange(input_ids.shape[1], device=input_ids.device) < columns[:, None]
-    return input_ids[rows], known[rows] & before
-
-
-def columns_before_last_target(rows: Tensor, columns: Tensor, shape: torch.Size) -> Tensor:
-    """Where each row stands before its last target; nowhere in a row without targets. ``(batch, seq)`` booleans."""
-    last = columns.new_zeros(shape[0]).scatter_reduce_(0, rows, columns, "amax")
-    return torch.arange(shape[1], device=columns.device) < last[:, None]

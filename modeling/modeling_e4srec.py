@@ -24,26 +24,20 @@ from .bases import (
     default_target_modules,
     find_tokenizer,
     full_path,
-    is_causal,
+    lora_layers,
     open_base,
     recorded_base,
     single_device,
     text_embeddings,
     tokenize_prompt,
     tune_base,
+    weight_below,
 )
 from .configuration_e4srec import E4SRecConfig
-from .histories import (
-    IGNORE_INDEX,
-    check_item_ids,
-    columns_before_last_target,
-    known_items,
-    last_items,
-    one_row_per_target,
-    pack_right_padded,
-    target_positions,
-)
-from .ranking import RecommendMixin, cross_entropy_of_targets, scoring_precision
+from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_padded, target_positions
+from .history_reader import HistoryReader
+from .probing import Verdict
+from .ranking import RecommendMixin, catalogue_scores
 from .saving import WEIGHTS_NAME, AtomicSaveMixin, load_strictly, make_trained_weights_float32
 
 #: Arguments of `from_pretrained` and `from_base` that go to the base.
@@ -84,6 +78,9 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
     config: E4SRecConfig
     base: PreTrainedModel
+    item_embeddings: nn.Embedding
+    input_proj: nn.Linear
+    score: nn.Linear
     instruction_ids: Tensor
     response_ids: Tensor
     _hf_peft_config_loaded: bool
@@ -115,7 +112,8 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
             module._is_hf_initialized = True  # type: ignore[assignment]
         self.post_init()
         make_trained_weights_float32(self)
-        self._base_is_causal: bool | None = None  # found out when it first matters
+        self._reader = HistoryReader()
+        self._unmerged_weights: dict[str, Tensor] = {}  # of the layers that LoRA is merged into
         # the Trainer expects just these to be absent when it resumes
         self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.saved_keys())
         # the Trainer looks for quantization and placement on the outer model only
@@ -315,6 +313,8 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
     ) -> CausalLMOutput:
         """Score the catalogue for each target, or without labels for what follows the whole history.
 
+        A row is read once for all its targets wherever the base can do that: [`packing`] tells.
+
         Args:
             input_ids: ``(batch, seq)`` item ids. Special tokens and what the mask hides are passed over.
             attention_mask: ``(batch, seq)``, 0 where nothing is to be read.
@@ -324,85 +324,85 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
             kwargs: Ignored; the `Trainer` passes what other models use.
 
         Returns:
-            ``logits``: ``(targets, vocab)`` in row-major order, ``(batch, vocab)`` without labels; ``loss``.
+            ``logits``: ``(targets, vocab)`` in row-major order, ``(batch, vocab)`` without labels; ``loss``. While
+            training with labels ``logits`` is ``None``: the loss never holds the scores of all targets at once.
 
         Raises:
             ValueError: If an id is outside the vocabulary, or there is neither a prompt nor an item to read.
+            RuntimeError: If it is to be trained while its adapter is merged into the base.
         """
-        check_item_ids(input_ids, self.config.vocab_size, "input_ids")
-        known = known_items(input_ids, attention_mask)
         if labels is None:
-            return CausalLMOutput(logits=self._score(self._read(input_ids, known)))
+            vectors = self.next_item_vectors(*self._known_history(input_ids, attention_mask))
+            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue))  # type: ignore[arg-type]
+        if self.training and self._unmerged_weights:
+            raise RuntimeError("The adapter is merged into the base, where nothing trains it: unmerge_adapter() first.")
+        check_item_ids(input_ids, self.config.vocab_size, "input_ids")
         check_item_ids(labels, self.config.vocab_size, "labels", ignore_index=IGNORE_INDEX)
+        known = known_items(input_ids, attention_mask)
         rows, columns = target_positions(input_ids, labels)
         preceding = (known.cumsum(1) - known.long())[rows, columns]  # (targets,) known items before each
-        if self._one_pass_serves(preceding):
-            before_last_target = columns_before_last_target(rows, columns, known.shape)
-            states, _ = self._run(*pack_right_padded(input_ids, known & before_last_target))
-            hidden = states[rows, len(self.instruction_ids) + preceding - 1]  # (targets, hidden)
-        else:
-            hidden = self._read(*one_row_per_target(input_ids, known, rows, columns))  # (targets, hidden)
-        logits = self._score(hidden)  # (targets, vocab)
-        loss = cross_entropy_of_targets(logits, labels[rows, columns], num_items_in_batch)
-        return CausalLMOutput(loss=loss, logits=logits)
+        if not self.scores_first_item and (preceding == 0).any():
+            row = int(rows[preceding == 0][0])
+            raise ValueError(f"Row {row} has a target behind no known item, and the prompt is empty.")
+        vectors = self._vectors(pack_right_padded(input_ids, known)[0], rows, preceding)  # (targets, width)
+        return self._cross_entropy(vectors, labels[rows, columns], num_items_in_batch)
 
-    def _one_pass_serves(self, preceding: Tensor) -> bool:
-        """Whether one row a user gives the states of all its targets, exactly.
+    @property
+    def catalogue(self) -> Tensor:
+        """``(vocab, width)``: the weights of the linear head, or the item table of the tied one."""
+        return self.score.weight if self.config.head == "linear" else self.item_embeddings.weight
 
-        It does where nothing stands behind the items, the base looks at nothing that comes later, every history fits
-        into ``max_history``, and the first item is predicted from an instruction or not at all.
+    def next_item_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
+        """What comes after each history: ``(rows, items)`` right-padded ids and their numbers to ``(rows, width)``."""
+        return self._vectors(items, torch.arange(len(items), device=items.device), n_items)
+
+    def _vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
+        """``(targets, width)`` vectors of the targets in ``rows`` that follow ``preceding`` of the ``items``."""
+        hidden = self._reader.read(
+            self.base, self._prompt(), items, self._lift, rows, preceding, self.config.max_history
+        ).to(self.score.weight.dtype)  # (targets, hidden)
+        return hidden if self.config.head == "linear" else self.score(hidden)
+
+    def _lift(self, ids: Tensor) -> Tensor:
+        """``(rows, items)`` ids to ``(rows, items, hidden)``."""
+        return self.input_proj(self.item_embeddings(ids)).to(text_embeddings(self.base).weight.dtype)
+
+    def _prompt(self) -> tuple[Tensor, Tensor]:
+        """Instruction and response, ``(tokens, hidden)`` each."""
+        tokens = text_embeddings(self.base)
+        return tokens(self.instruction_ids), tokens(self.response_ids)
+
+    @property
+    def packing(self) -> Verdict:
+        """Whether a history is read once for all its targets, and why not: probed on the base as it is now."""
+        return self._reader.packing(self.base, self._prompt(), 0, self.config.max_history)
+
+    def merge_adapter(self) -> None:
+        """Fold the LoRA weights into the base, which is then as fast as without them.
+
+        The weights that they change are kept in main memory meanwhile. In a half-precision base the sum is rounded,
+        and so the scores change a little.
+
+        Raises:
+            ValueError: If there is no LoRA, or the base is quantized.
         """
-        if len(self.response_ids) or not len(preceding) or int(preceding.max()) > self.config.max_history:
-            return False
-        if not len(self.instruction_ids) and int(preceding.min()) == 0:
-            return False
-        if self._base_is_causal is None:
-            self._base_is_causal = is_causal(self.base)
-        return self._base_is_causal
+        if getattr(self.base, "is_quantized", False):
+            raise ValueError("A quantized base has no room for LoRA weights: load it with dtype= instead to merge.")
+        layers = dict(lora_layers(self.base))
+        if not layers:
+            raise ValueError('There is no LoRA to merge: the base was trained whole (tuning="full").')
+        for name, layer in layers.items():
+            if name not in self._unmerged_weights:
+                self._unmerged_weights[name] = weight_below(layer).detach().to("cpu", copy=True)
+                layer.merge()
 
-    def _read(self, ids: Tensor, known: Tensor) -> Tensor:
-        """The last hidden state behind prompt, items and response: ``(rows, seq)`` ids to ``(rows, hidden)``."""
-        states, lengths = self._run(*pack_right_padded(ids, last_items(known, self.config.max_history)))
-        if len(lengths) and int(lengths.min()) == 0:
-            row = int((lengths == 0).nonzero()[0])
-            raise ValueError(f"Row {row} has no known item, and the prompt is empty: there is nothing to read.")
-        return states[torch.arange(len(states), device=states.device), lengths - 1]
-
-    def _run(self, ids: Tensor, n_items: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the base over instruction, items and response.
-
-        Args:
-            ids: ``(rows, items)`` right-padded item ids.
-            n_items: ``(rows,)`` how many of them count.
-
-        Returns:
-            The hidden states ``(rows, seq, hidden)``, right-padded, and the lengths ``(rows,)``.
-        """
-        prompt = text_embeddings(self.base)
-        items = self.input_proj(self.item_embeddings(ids))  # (rows, items, hidden)
-        instruction, response = (
-            prompt(tokens).to(items.dtype).expand(len(ids), -1, -1)  # (rows, tokens, hidden)
-            for tokens in (self.instruction_ids, self.response_ids)
-        )
-        embeds = torch.cat([instruction, items, response], dim=1)  # (rows, seq, hidden)
-        lengths = n_items + len(self.instruction_ids) + len(self.response_ids)
-        if not embeds.shape[0] or not embeds.shape[1]:
-            return embeds, lengths
-        positions = torch.arange(embeds.shape[1], device=ids.device)
-        if len(self.response_ids):  # close the gap between the items of a short history and the response
-            behind_items = len(self.instruction_ids) + ids.shape[1]
-            is_token = (positions < len(self.instruction_ids) + n_items[:, None]) | (positions >= behind_items)
-            embeds, _ = pack_right_padded(embeds, is_token)
-            positions = positions[: embeds.shape[1]]
-        mask = (positions < lengths[:, None]).long()
-        outputs = self.base(inputs_embeds=embeds.to(prompt.weight.dtype), attention_mask=mask, use_cache=False)
-        return outputs.last_hidden_state, lengths
-
-    def _score(self, hidden: Tensor) -> Tensor:
-        """``(rows, hidden)`` to ``(rows, vocab)``; in float32 when ranking, for half precision makes ties."""
-        with scoring_precision(self.training, hidden.device):
-            scored = self.score(hidden.to(self.score.weight.dtype))
-            return scored if self.config.head == "linear" else scored @ self.item_embeddings.weight.T
+    def unmerge_adapter(self) -> None:
+        """Take the LoRA weights out of the base again: it is bit for bit what it was before [`merge_adapter`]."""
+        for name, layer in lora_layers(self.base):
+            if name in self._unmerged_weights:
+                layer.unmerge()
+                with torch.no_grad():  # subtracting leaves rounding errors behind
+                    weight_below(layer).copy_(self._unmerged_weights.pop(name))
 
 
 def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: int | None) -> None:

@@ -14,14 +14,12 @@ from .histories import (
     IGNORE_INDEX,
     PAD_ID,
     check_item_ids,
-    columns_before_last_target,
     known_items,
-    last_items,
-    one_row_per_target,
     pack_right_padded,
     target_positions,
 )
-from .ranking import RecommendMixin, cross_entropy_of_targets, scoring_precision
+from .packing import segments_of
+from .ranking import RecommendMixin, catalogue_scores
 from .saving import AtomicSaveMixin
 
 
@@ -63,8 +61,6 @@ class SASRecModel(RecommendMixin, AtomicSaveMixin):
     config_class = SASRecConfig
     config: SASRecConfig
     _supports_sdpa = True
-    #: Without a prompt there is nothing to predict the first item from.
-    scores_first_item = False
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__(config)
@@ -125,43 +121,50 @@ class SASRecModel(RecommendMixin, AtomicSaveMixin):
             kwargs: Ignored; the `Trainer` passes what other models use.
 
         Returns:
-            ``logits``: ``(targets, vocab)`` in row-major order, ``(batch, vocab)`` without labels; ``loss``.
+            ``logits``: ``(targets, vocab)`` in row-major order, ``(batch, vocab)`` without labels; ``loss``. While
+            training with labels ``logits`` is ``None``.
 
         Raises:
             ValueError: If an id is outside the vocabulary, or a history without labels has no known item.
         """
-        check_item_ids(input_ids, self.config.vocab_size, "input_ids")
-        known = known_items(input_ids, attention_mask)
         if labels is None:
-            if (empty := ~known.any(dim=1)).any():
-                row = int(empty.nonzero()[0])
-                raise ValueError(f"Row {row} has no known item; SASRec needs at least one to score the next.")
-            return CausalLMOutput(logits=self._score(self._states_after(input_ids, known)))
-
+            vectors = self.next_item_vectors(*self._known_history(input_ids, attention_mask))
+            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue))  # type: ignore[arg-type]
+        check_item_ids(input_ids, self.config.vocab_size, "input_ids")
         check_item_ids(labels, self.config.vocab_size, "labels", ignore_index=IGNORE_INDEX)
+        known = known_items(input_ids, attention_mask)
         rows, columns = target_positions(input_ids, labels)
         preceding = (known.cumsum(1) - known.long())[rows, columns]  # (targets,) known items before each
         scored = preceding > 0
         rows, columns, preceding = rows[scored], columns[scored], preceding[scored]
-        if len(preceding) and int(preceding.max()) <= self.config.max_history:  # one pass serves all targets of a row
-            ids, _ = pack_right_padded(input_ids, known & columns_before_last_target(rows, columns, known.shape))
-            states = self._encode(ids)[rows, preceding - 1]
-        else:  # each target needs a window of its own
-            states = self._states_after(*one_row_per_target(input_ids, known, rows, columns))
+        vectors = self._vectors(pack_right_padded(input_ids, known)[0], rows, preceding)
         targets = labels[rows, columns]
         if self.config.loss == "ce":
-            logits = self._score(states)
-            return CausalLMOutput(loss=cross_entropy_of_targets(logits, targets, num_items_in_batch), logits=logits)
-        loss = self._binary_cross_entropy(states, targets, input_ids.masked_fill(~known, PAD_ID)[rows])
+            return self._cross_entropy(vectors, targets, num_items_in_batch)
+        loss = self._binary_cross_entropy(vectors, targets, input_ids.masked_fill(~known, PAD_ID)[rows])
         loss = loss / (max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch)
-        return CausalLMOutput(loss=loss, logits=None if self.training else self._score(states))
+        logits = None if self.training else catalogue_scores(vectors, self.catalogue)
+        return CausalLMOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
-    def _states_after(self, ids: Tensor, known: Tensor) -> Tensor:
-        """The state behind the last known item of each row: ``(rows, hidden)``."""
-        ids, lengths = pack_right_padded(ids, last_items(known, self.config.max_history))
-        if not len(ids):
-            return self.item_embeddings.weight.new_zeros(0, self.config.hidden_size)
-        return self._encode(ids)[torch.arange(len(ids), device=ids.device), lengths - 1]
+    @property
+    def scores_first_item(self) -> bool:
+        """Without a prompt there is nothing to predict the first item from."""
+        return False
+
+    @property
+    def catalogue(self) -> Tensor:
+        """The item table, ``(vocab, hidden)``."""
+        return self.item_embeddings.weight
+
+    def next_item_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
+        """What comes after each history: ``(rows, items)`` right-padded ids and their numbers to ``(rows, hidden)``."""
+        return self._vectors(items, torch.arange(len(items), device=items.device), n_items)
+
+    def _vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
+        """``(targets, hidden)`` vectors of the targets in ``rows`` that follow ``preceding`` of the ``items``."""
+        segments = segments_of(rows, preceding, self.config.max_history)
+        states = self._encode(segments.item_ids(items))  # (segments, items, hidden)
+        return states[segments.of_target, segments.items_before - 1]
 
     def _encode(self, ids: Tensor) -> Tensor:
         """``(batch, seq)`` right-padded ids to ``(batch, seq, hidden)`` states; causality hides the padding."""
@@ -171,11 +174,6 @@ class SASRecModel(RecommendMixin, AtomicSaveMixin):
         for block in self.blocks:
             hidden = block(hidden)
         return self.norm(hidden)
-
-    def _score(self, states: Tensor) -> Tensor:
-        """``(rows, hidden)`` to ``(rows, vocab)``; in float32 when ranking, for half precision makes ties."""
-        with scoring_precision(self.training, states.device):
-            return states.to(self.item_embeddings.weight.dtype) @ self.item_embeddings.weight.T
 
     def _binary_cross_entropy(self, states: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
         """Sum over the targets of the loss of the target and the mean loss of its sampled negatives.

@@ -1,6 +1,7 @@
 """Tiny bases, made on the spot: nothing is downloaded."""
 
 import copy
+import logging
 from pathlib import Path
 
 import pytest
@@ -55,14 +56,24 @@ def text_tokenizer():
     return train_byte_level_tokenizer([INSTRUCTION, RESPONSE])
 
 
+@pytest.fixture
+def propagating():
+    """Lets pytest see the warnings of `transformers`' loggers."""
+    logger = logging.getLogger("transformers")
+    before, logger.propagate = logger.propagate, True
+    yield
+    logger.propagate = before
+
+
 @pytest.fixture(scope="session")
 def make_base(text_tokenizer):
     """A base of a kind in `BASE_CONFIGS`; its random weights are wide enough for attention to matter."""
 
-    def make(kind="llama", seed=0, **overrides):
+    def make(kind="llama", seed=0, attn_implementation=None, **overrides):
         config_class, settings = BASE_CONFIGS[kind]
         torch.manual_seed(seed)
-        base = AutoModel.from_config(config_class(vocab_size=len(text_tokenizer), **settings | overrides))
+        config = config_class(vocab_size=len(text_tokenizer), **settings | overrides)
+        base = AutoModel.from_config(config, attn_implementation=attn_implementation)
         with torch.no_grad():
             for parameter in base.parameters():
                 if parameter.dim() == 2:

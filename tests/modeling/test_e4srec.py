@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from e4srec_hf.modeling.bases import is_causal
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
@@ -49,7 +48,8 @@ def test_logits_equal_a_plain_computation(kind, head, make_base, make_model, tex
             plain_scores(folded, model, text_tokenizer, items_before(ids, mask, row, ids.shape[1]))
             for row in range(len(ids))
         ]
-    torch.testing.assert_close(logits, torch.stack(expected), rtol=1e-5, atol=1e-5)
+    expected = torch.stack(expected)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
     assert logits.shape == (len(ids), VOCAB)
 
 
@@ -73,44 +73,6 @@ def test_loss_and_target_logits_equal_a_loop_over_targets(kind, head, make_base,
                     losses.append(torch.logsumexp(scores[-1], 0) - scores[-1][labels[row, column]])
     torch.testing.assert_close(output.logits, torch.stack(scores), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(output.loss, torch.stack(losses).mean(), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("max_history", [4, 50])
-@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
-def test_without_a_response_one_pass_a_row_gives_the_same_loss_and_gradients(kind, max_history, make_model):
-    """The one pass against one row a target, which the tests above hold against a plain computation."""
-    ids, mask = random_batch()
-    labels = ids.masked_fill((mask == 0) | (ids == 1), -100)
-    labels[3, -1] = -100
-    results = []
-    for one_pass in (True, False):
-        model = make_model(kind, response="", max_history=max_history, lora={"r": 4, "lora_dropout": 0.0})
-        rows_run = []
-        model.base.register_forward_pre_hook(
-            lambda module, args, kwargs, rows_run=rows_run: rows_run.append(len(kwargs["inputs_embeds"])),
-            with_kwargs=True,
-        )
-        if not one_pass:
-            model._base_is_causal = False
-        output = model(ids, mask, labels=labels)
-        output.loss.backward()
-        n_targets = int((labels != -100).sum())
-        assert rows_run[-1] == (len(ids) if one_pass and max_history == 50 else n_targets)
-        results.append((output, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
-    (one, gradients), (many, expected) = results
-    torch.testing.assert_close(one.logits, many.logits, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(one.loss, many.loss, rtol=1e-5, atol=1e-5)
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_decoder_is_known_to_look_back_only(kind, dtype, make_base):
-    base = make_base(kind).to(dtype)
-    random_state = torch.get_rng_state()
-    assert is_causal(base)
-    assert torch.equal(torch.get_rng_state(), random_state)  # a probe in the middle of training changes nothing
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -191,7 +153,7 @@ def test_the_prompt_can_be_left_out(make_base, make_model, text_tokenizer):
     expected = plain_scores(folded_copy(bare, model), model, text_tokenizer, [7, 3, 9])
     torch.testing.assert_close(model(torch.tensor([[7, 3, 9]])).logits[0], expected, rtol=1e-5, atol=1e-5)
     assert not model.scores_first_item
-    with pytest.raises(ValueError, match="Row 1 has no known item, and the prompt is empty"):
+    with pytest.raises(ValueError, match="Row 1 has no known item, and there is no prompt"):
         model(torch.tensor([[7, 3], [1, 1]]))
 
 

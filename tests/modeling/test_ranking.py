@@ -34,7 +34,7 @@ def test_ranks_equal_a_walk_over_the_catalogue(data):
     ids = st.lists(st.lists(st.integers(0, V - 1), min_size=3, max_size=3), min_size=rows, max_size=rows)
     seen, candidates = data.draw(st.none() | ids), data.draw(st.none() | ids)
     ranks = target_ranks(
-        torch.tensor(scores),
+        chunks_of(torch.tensor(scores), data.draw(st.integers(1, V))),
         torch.tensor(targets),
         seen=None if seen is None else torch.tensor(seen),
         candidates=None if candidates is None else torch.tensor(candidates),
@@ -51,15 +51,19 @@ def test_ranks_equal_a_walk_over_the_catalogue(data):
     assert ranks.tolist() == expected
 
 
+def chunks_of(scores, size):
+    return [(first, scores[:, first : first + size]) for first in range(0, scores.shape[1], size)]
+
+
 def test_constant_scores_give_the_worst_rank():
-    assert target_ranks(torch.zeros(1, V), torch.tensor([4])).tolist() == [V - 2]
+    assert target_ranks([(0, torch.zeros(1, V))], torch.tensor([4])).tolist() == [V - 2]
 
 
-def test_nan_scores_are_an_error_that_names_the_row():
+def test_nan_scores_are_an_error():
     scores = torch.zeros(3, V)
     scores[1, 5] = math.nan
-    with pytest.raises(ValueError, match="scores of row 1 hold NaN"):
-        target_ranks(scores, torch.tensor([2, 3, 4]))
+    with pytest.raises(ValueError, match="scores of 1 of 3 histories hold NaN"):
+        target_ranks([(0, scores)], torch.tensor([2, 3, 4]))
 
 
 def test_recommendations_are_the_best_of_the_sorted_scores(make_model):

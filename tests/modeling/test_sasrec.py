@@ -96,7 +96,7 @@ def test_the_next_item_is_scored_after_the_whole_history(max_history):
 
 
 def test_a_history_without_known_items_cannot_be_scored():
-    with pytest.raises(ValueError, match="Row 1 has no known item; SASRec needs at least one"):
+    with pytest.raises(ValueError, match="Row 1 has no known item, and there is no prompt"):
         make_sasrec()(torch.tensor([[3, 4], [0, 1]]))
 
 

@@ -81,7 +81,12 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "bases.py",
         "configuration_e4srec.py",
         "histories.py",
+        "history_reader.py",
+        "losses.py",
         "modeling_e4srec.py",
+        "packing.py",
+        "probing.py",
+        "reading.py",
         "ranking.py",
         "saving.py",
     }

@@ -1,0 +1,147 @@
+"""The reader of a model: it knows what its base can do, and keeps what the base made of the instruction."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from .bases import lora_layers
+from .packing import pack_rows, segments_of
+from .probing import Verdict, packs_targets, shares_instruction
+from .reading import ReadInstruction, read_instruction, read_targets
+
+#: A base is probed with rows of so many items, and again when longer ones come.
+ITEMS_TO_PROBE = 64
+
+logger = logging.get_logger(__name__)
+
+
+class HistoryReader:
+    """Reads histories in as few passes over as few tokens as the base allows, and never in a way that it gets wrong.
+
+    Attributes:
+        packs: Whether histories may be read once for all their targets. ``False`` reads one row a target, for
+            comparison.
+    """
+
+    def __init__(self) -> None:
+        self.packs = True
+        self._verdicts: dict[Any, Verdict] = {}
+        self._kept: tuple[Any, ReadInstruction] | None = None
+
+    def read(
+        self,
+        base: PreTrainedModel,
+        prompt: tuple[Tensor, Tensor],
+        ids: Tensor,
+        lift: Callable[[Tensor], Tensor],
+        rows: Tensor,
+        preceding: Tensor,
+        max_history: int,
+    ) -> Tensor:
+        """The hidden state that scores each target.
+
+        Args:
+            base: The base.
+            prompt: ``(tokens, hidden)`` instruction and response.
+            ids: ``(batch, seq)`` right-padded ids of known items.
+            lift: Takes ids to vectors of the base's width and dtype.
+            rows: ``(targets,)`` row of each target, in ascending order.
+            preceding: ``(targets,)`` number of known items before it, ascending within a row.
+            max_history: How many of them count: the last ones.
+
+        Returns:
+            ``(targets, hidden)``.
+        """
+        instruction, response = prompt
+        longest = min(int(preceding.max()) if len(preceding) else 0, max_history)
+        one_each = len(rows) == 0 or bool((rows[1:] != rows[:-1]).all())  # nothing to share
+        if not one_each:
+            one_each = not (self.packs and self.packing(base, prompt, longest, max_history).passed)
+        segments = segments_of(rows, preceding, max_history, one_each=one_each)
+        layout = pack_rows(segments, len(response))
+        before: Tensor | ReadInstruction = instruction
+        # checkpointing takes the cache away from the layers
+        checkpointing = base.training and any(getattr(m, "gradient_checkpointing", False) for m in base.modules())
+        if len(instruction) and not checkpointing and self.sharing(base, prompt, longest, max_history).passed:
+            before = self._read_instruction(base, instruction)
+        return read_targets(base, layout, before, lift(segments.item_ids(ids)), response)
+
+    def packing(self, base: PreTrainedModel, prompt: tuple[Tensor, Tensor], longest: int, max_history: int) -> Verdict:
+        """Whether all targets of a history of ``longest`` items can be read in one pass; a warning where not."""
+        shared = len(prompt[0]) > 0 and self.sharing(base, prompt, longest, max_history).passed
+
+        def probe(n_items: int) -> Verdict:
+            verdict = packs_targets(base, *prompt, n_items, shared=shared)
+            if not verdict.passed:
+                logger.warning(f"Each target is read in a row of its own, which takes much longer: {verdict.reason}.")
+            return verdict
+
+        return self._verdict(("packing", shared), base, prompt, longest, max_history, probe)
+
+    def sharing(self, base: PreTrainedModel, prompt: tuple[Tensor, Tensor], longest: int, max_history: int) -> Verdict:
+        """Whether the instruction can run once for all rows."""
+
+        def probe(n_items: int) -> Verdict:
+            return shares_instruction(base, *prompt, n_items)
+
+        return self._verdict("sharing", base, prompt, longest, max_history, probe)
+
+    def _verdict(
+        self,
+        question: Any,
+        base: PreTrainedModel,
+        prompt: tuple[Tensor, Tensor],
+        longest: int,
+        max_history: int,
+        probe: Callable[[int], Verdict],
+    ) -> Verdict:
+        """A verdict on the base as it is, probed where there is none yet or only one on shorter rows."""
+        implementation = base.config.get_text_config()._attn_implementation
+        key = (question, implementation, base.dtype, base.device, *(len(part) for part in prompt))
+        verdict = self._verdicts.get(key)
+        if verdict is None or (verdict.passed and verdict.n_items < longest):
+            n_items = ITEMS_TO_PROBE
+            while n_items < longest:
+                n_items *= 2
+            verdict = self._verdicts[key] = probe(min(n_items, max_history))
+        return verdict
+
+    def _read_instruction(self, base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
+        """As [`read_instruction`], kept between calls that take no gradients until anything about it changes."""
+        if base.training or torch.is_grad_enabled():
+            self._kept = None
+            return read_instruction(base, tokens)
+        state = state_of(base, tokens)
+        if self._kept is None or self._kept[0] != state:
+            self._kept = state, read_instruction(base, tokens)
+        return self._kept[1]
+
+
+def state_of(base: PreTrainedModel, tokens: Tensor) -> Any:
+    """Something that changes whenever the base would make something else of ``tokens``.
+
+    Weights are told by place, dtype, device and version; those that are trained by their sum as well, so that edits
+    through ``.data``, which torch does not count, are seen too.
+    """
+    device = tokens.device.type
+    settings = (
+        base.config.get_text_config()._attn_implementation,
+        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+    )
+    layers = [
+        (tuple(layer.merged_adapters), layer.disable_adapters, tuple(layer.active_adapters), dict(layer.scaling))  # type: ignore[attr-defined]
+        for _, layer in lora_layers(base)
+    ]
+    weights = [_identity(tensor) for tensor in (tokens, *base.parameters(), *base.buffers())]
+    wide = torch.float32 if device == "mps" else torch.float64
+    sums = [p.detach().sum(dtype=wide) for name, p in base.named_parameters() if p.requires_grad or ".lora_" in name]
+    return settings, layers, weights, tokens.sum().item(), torch.stack([s.cpu() for s in sums]).tolist() if sums else []
+
+
+def _identity(tensor: Tensor) -> Any:
+    version = None if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), version, tensor.dtype, tensor.device, tensor.shape

@@ -1,0 +1,144 @@
+"""What a base can do, found out on the base itself: no list of architectures, a numerical comparison.
+
+Reading a history once for all its targets ([`packing`]) is exact for causal transformers that take a mask and
+positions. Bidirectional encoders, ALiBi, state-space and hybrid layers, flash attention: there it is not, and some say
+nothing and give other numbers. So random vectors go through the base both ways before anything rests on it.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .bases import text_embeddings
+from .packing import pack_rows, segments_of
+from .reading import read_instruction, read_targets
+
+
+class Verdict(NamedTuple):
+    """Whether a base passed a probe.
+
+    Attributes:
+        passed: Whether the numbers were the same.
+        reason: Why not; empty where it passed.
+        n_items: With how many items a row that was found out.
+    """
+
+    passed: bool
+    reason: str
+    n_items: int
+
+
+@contextmanager
+def _as_it_is(base: PreTrainedModel) -> Any:
+    """Without dropout or the trainer's autocast."""
+    was_training = base.training
+    base.eval()
+    try:
+        with torch.autocast(base.device.type, enabled=False):
+            yield
+    finally:
+        base.train(was_training)
+
+
+def _noise(base: PreTrainedModel, *shape: int) -> Tensor:
+    """Random vectors as large as token embeddings, drawn without touching the caller's random state.
+
+    They take gradients where the caller does: bitsandbytes rearranges the weights of a 4-bit base on a CPU for good in
+    the first pass without.
+    """
+    weight = text_embeddings(base).weight
+    noise = torch.randn(*shape, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    noise = (noise * weight.detach().float().std().cpu()).to(weight)
+    return noise.requires_grad_(torch.is_grad_enabled())
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    """How far two ways to the same state may lie apart, relative to its length."""
+    if dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest":
+        return 1e-4
+    return 5e-2
+
+
+def is_causal(base: PreTrainedModel) -> bool:
+    """Whether a base looks only back, found out by shouting at the end of a sequence and listening at its beginning.
+
+    The noise behind the first half is large, so that attention which has hardly any preference yet shows it too. A
+    causal base gives the first half bit for bit the same states; the tolerance is for kernels that add in another
+    order.
+    """
+    quiet, quiet_end, loud_end = _noise(base, 3, 4)
+    sequences = torch.stack([torch.cat([quiet, quiet_end]), torch.cat([quiet, 30 * loud_end])])  # (2, 8, hidden)
+    mask = torch.ones(sequences.shape[:2], dtype=torch.long, device=sequences.device)
+    with _as_it_is(base):
+        states = base(inputs_embeds=sequences, attention_mask=mask, use_cache=False).last_hidden_state
+    first, second = states[:, :4].detach().float()
+    return bool((first - second).abs().max() <= 1e-5 * first.abs().max())
+
+
+def shares_instruction(base: PreTrainedModel, instruction: Tensor, response: Tensor, n_items: int) -> Verdict:
+    """Whether the instruction can run once, and every row look at its keys and values.
+
+    Args:
+        base: The base.
+        instruction: ``(tokens, hidden)``.
+        response: ``(tokens, hidden)``, possibly none.
+        n_items: Items of the longest row to try.
+    """
+    return _compare(base, instruction, response, n_items, shared=True, packed=False)
+
+
+def packs_targets(
+    base: PreTrainedModel, instruction: Tensor, response: Tensor, n_items: int, *, shared: bool
+) -> Verdict:
+    """Whether one row gives the states of all targets of a history. The instruction stands in each row, or is shared.
+
+    Args: as for [`shares_instruction`].
+    """
+    if not is_causal(base):
+        return Verdict(False, f"{type(base).__name__} looks ahead", n_items)
+    if len(response) and "flash" in str(base.config._attn_implementation):
+        reason = "flash attention takes no mask of its own for each row; sdpa does, and so does an empty response"
+        return Verdict(False, reason, n_items)
+    verdict = _compare(base, instruction, response, n_items, shared=False, packed=True)
+    if verdict.passed and shared:
+        verdict = _compare(base, instruction, response, n_items, shared=True, packed=True)
+    return verdict
+
+
+def _compare(
+    base: PreTrainedModel, instruction: Tensor, response: Tensor, n_items: int, *, shared: bool, packed: bool
+) -> Verdict:
+    """Read two histories, of ``n_items`` and of one, in the way that is asked for, and plainly."""
+    items = _noise(base, 2, n_items)
+    preceding = torch.cat([torch.arange(n_items + 1), torch.arange(2)]).to(items.device)
+    rows = (torch.arange(len(preceding), device=items.device) > n_items).long()
+    # all targets stand in the packed row; a few of them are compared
+    some = [*sorted({0, 1, n_items // 2, n_items - 1, n_items}), n_items + 1, n_items + 2]
+    if not len(instruction) + len(response):
+        some = [target for target in some if preceding[target] > 0]
+    if not packed:
+        rows, preceding, some = rows[some], preceding[some], list(range(len(some)))
+
+    def read(rows: Tensor, preceding: Tensor, one_each: bool, prepare: Callable[[Tensor], Any]) -> Tensor:
+        segments = segments_of(rows, preceding, n_items, one_each=one_each)
+        vectors = items[segments.row, : int(segments.n_items.max())]
+        states = read_targets(base, pack_rows(segments, len(response)), prepare(instruction), vectors, response)
+        return states.detach().float()
+
+    with _as_it_is(base):
+        expected = read(rows[some], preceding[some], True, lambda tokens: tokens)
+        try:
+            prepare = (lambda tokens: read_instruction(base, tokens)) if shared else (lambda tokens: tokens)
+            found = read(rows, preceding, not packed, prepare)[some]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever it is that the base says, it cannot do it
+            return Verdict(False, f"{type(base).__name__} refuses: {type(error).__name__}: {error}", n_items)
+    distance = float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
+    if distance <= _tolerance(instruction.dtype):
+        return Verdict(True, "", n_items)
+    return Verdict(False, f"{type(base).__name__} gives other states: {distance:.1e} off", n_items)

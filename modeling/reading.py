@@ -1,0 +1,129 @@
+"""Reading histories with the base: instruction, items and response in, the hidden state of each target out.
+
+The instruction is the same for every row, so it runs once, with batch size 1, and the rows look at its keys and values.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from .packing import PackedRows, visible_slots
+
+
+class ReadInstruction(NamedTuple):
+    """An instruction that the base has run over.
+
+    Attributes:
+        keys_and_values: Of each layer, ``(1, heads, tokens, head dimension)``.
+        state: ``(hidden,)`` the last hidden state.
+        length: Number of tokens.
+    """
+
+    keys_and_values: list[tuple[Tensor, Tensor]]
+    state: Tensor
+    length: int
+
+
+def read_instruction(base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
+    """Run the base over the ``(tokens, hidden)`` instruction alone."""
+    # no config: a layer with a sliding window keeps all keys, and its mask says what it sees
+    cache = DynamicCache()
+    mask = torch.ones(1, len(tokens), dtype=torch.long, device=tokens.device)
+    states = base(inputs_embeds=tokens[None], attention_mask=mask, past_key_values=cache, use_cache=True)
+    kept: list[Any] = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
+    if not kept or any(keys is None or keys.shape[-2] != len(tokens) for keys, _ in kept):
+        raise ValueError(f"{type(base).__name__} keeps no keys and values that rows could share.")
+    return ReadInstruction(kept, states.last_hidden_state[0, -1], len(tokens))
+
+
+def read_targets(
+    base: PreTrainedModel, rows: PackedRows, instruction: Tensor | ReadInstruction, items: Tensor, response: Tensor
+) -> Tensor:
+    """Run the base over packed rows and take the state that scores each target.
+
+    Args:
+        base: The base.
+        rows: The layout.
+        instruction: ``(tokens, hidden)`` to put in front of every row, or what [`read_instruction`] made of it.
+        items: ``(rows, items, hidden)`` lifted items, right-padded.
+        response: ``(tokens, hidden)``.
+
+    Returns:
+        ``(targets, hidden)``.
+    """
+    vocabulary = torch.cat([items, response.expand(len(items), -1, -1)], dim=1)  # (rows, items + response, hidden)
+    embeds = vocabulary.gather(1, rows.token.unsqueeze(-1).expand(-1, -1, vocabulary.shape[-1]))
+    shared = isinstance(instruction, ReadInstruction)
+    n_before = instruction.length if isinstance(instruction, ReadInstruction) else len(instruction)
+    if isinstance(instruction, ReadInstruction):
+        if not embeds.shape[0] or not embeds.shape[1]:  # nothing stands behind the instruction
+            return instruction.state.expand(len(rows.read), -1)
+        cache = [(k.expand(len(embeds), -1, -1, -1), v.expand(len(embeds), -1, -1, -1)) for k, v in instruction[0]]
+        arguments: dict[str, Any] = {"past_key_values": DynamicCache(cache), "use_cache": True}
+    else:
+        embeds = torch.cat([instruction.expand(len(embeds), -1, -1), embeds], dim=1)
+        if not embeds.shape[0] or not embeds.shape[1]:
+            return embeds.new_zeros(len(rows.read), embeds.shape[-1])
+        arguments = {"use_cache": False}
+    if rows.is_plain:
+        slots = torch.arange(n_before + rows.token.shape[1], device=embeds.device)
+        arguments["attention_mask"] = (slots < n_before + rows.length[:, None]).long()
+    else:
+        positions = n_before + rows.position
+        if not shared:
+            before = torch.arange(n_before, device=embeds.device).expand(len(embeds), -1)
+            positions = torch.cat([before, positions], dim=1)
+        arguments["position_ids"] = positions
+        arguments["attention_mask"] = attention_masks(base, rows, n_before, shared, embeds.dtype)
+    states = base(inputs_embeds=embeds, **arguments).last_hidden_state  # (rows, slots, hidden)
+    if not isinstance(instruction, ReadInstruction):
+        return states[rows.row, n_before + rows.read]
+    read = states[rows.row, rows.read.clamp_min(0)]  # (targets, hidden)
+    return instruction.state.to(read.device).where(rows.read[:, None] < 0, read)
+
+
+def attention_masks(
+    base: PreTrainedModel, rows: PackedRows, n_before: int, shared: bool, dtype: torch.dtype
+) -> Tensor | dict[str, Tensor]:
+    """The ``(rows, 1, queries, keys)`` mask of packed rows as the layers of the base take it.
+
+    Where rows are longer than a sliding window and only some layers have one, a mask for each kind of layer.
+    """
+    config = base.config.get_text_config()
+    window = sliding_window(base)
+    if window is not None and n_before + int(rows.position.max()) < window:
+        window = None
+
+    def mask(window: int | None) -> Tensor:
+        visible = visible_slots(rows, n_before, window)  # (rows, width, n_before + width)
+        if not shared and n_before:  # the instruction's own tokens look back only, and not at the rows
+            slots = torch.arange(n_before, device=visible.device)
+            distance = slots[:, None] - slots
+            looks_back = (distance >= 0) & (distance < (window or n_before))
+            before = nn.functional.pad(looks_back, (0, visible.shape[1])).expand(len(visible), -1, -1)
+            visible = torch.cat([before, visible], dim=1)
+        visible = visible.unsqueeze(1)
+        if config._attn_implementation == "sdpa":
+            return visible
+        return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+
+    kinds = layer_kinds(base)
+    if window is None or kinds == {"sliding_attention"}:
+        return mask(window)
+    return {kind: mask(window if kind == "sliding_attention" else None) for kind in kinds}
+
+
+def layer_kinds(base: PreTrainedModel) -> set[str]:
+    """The kinds of attention that the layers of a base have, in the names of `transformers`."""
+    config = base.config.get_text_config()
+    if kinds := getattr(config, "layer_types", None):
+        return set(kinds)
+    return {"full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"}
+
+
+def sliding_window(base: PreTrainedModel) -> int | None:
+    """How many positions back the layers with a window see; ``None`` where no layer has one."""
+    window = getattr(base.config.get_text_config(), "sliding_window", None)
+    return window if "sliding_attention" in layer_kinds(base) else None

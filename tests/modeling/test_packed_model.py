@@ -1,0 +1,261 @@
+"""Reading a history once for all its targets, against one row a target: the same numbers, and how it is told."""
+
+import logging
+
+import pytest
+import torch
+from e4srec_hf.modeling.probing import is_causal, packs_targets
+from transformers import (
+    BertConfig,
+    BertModel,
+    BloomConfig,
+    BloomModel,
+    MambaConfig,
+    MambaModel,
+    Qwen3NextConfig,
+    Qwen3NextModel,
+)
+
+from tests.conftest import BASE_CONFIGS, random_batch
+
+NO_DROPOUT = {"r": 4, "lora_dropout": 0.0}
+
+
+def random_targets(ids, mask, seed=0):
+    """Labels with -100 strewn in, on a whole row too."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = ids.masked_fill((mask == 0) | (torch.rand(ids.shape, generator=generator) < 0.2), -100)
+    labels[3] = -100
+    return labels
+
+
+def rows_run(model):
+    """How many rows each pass of the base gets."""
+    rows = []
+    model.base.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["inputs_embeds"])), with_kwargs=True
+    )
+    return rows
+
+
+def both_ways(model, ids, mask, labels):
+    """Output and gradients, packed and with one row a target."""
+    results = []
+    for packs in (True, False):
+        model._reader.packs = packs
+        model.zero_grad()
+        output = model(ids, mask, labels=labels)
+        output.loss.backward()
+        results.append((output, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+    model._reader.packs = True
+    return results
+
+
+def assert_equal_ways(model, ids, mask, labels):
+    (packed, gradients), (plain, expected) = both_ways(model, ids, mask, labels)
+    torch.testing.assert_close(packed.loss, plain.loss, rtol=1e-5, atol=0)
+    if plain.logits is not None:
+        torch.testing.assert_close(packed.logits, plain.logits, rtol=1e-5, atol=1e-5)
+    assert_equal_gradients(gradients, expected)
+
+
+def assert_equal_gradients(found, expected):
+    """Relative to the largest entry of each tensor, down to what float32 leaves of a gradient that is zero."""
+    assert found.keys() == expected.keys()
+    noise = 1e-7 * max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, gradient in expected.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5 * scale + noise, msg=name)
+
+
+@pytest.mark.parametrize("head", ["linear", "tied"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_loss_logits_and_gradients_are_those_of_one_row_a_target(kind, attention, head, seed, make_base, make_model):
+    model = make_model(make_base(kind, attn_implementation=attention), head=head, lora=NO_DROPOUT)
+    ids, mask = random_batch(rows=6, width=14, seed=seed)
+    labels = random_targets(ids, mask, seed)
+    rows = rows_run(model)
+    assert model.packing.passed
+    rows.clear()
+    assert_equal_ways(model, ids, mask, labels)
+    with_target = int((labels > 1).any(dim=1).sum())
+    assert rows == [1, with_target, 1, int((labels > 1).sum())]  # the instruction alone, then the rows
+
+
+@pytest.mark.parametrize("settings", [{"instruction": ""}, {"response": ""}, {"max_history": 4}], ids=str)
+@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
+def test_the_same_without_instruction_without_response_and_with_short_windows(kind, settings, make_model):
+    model = make_model(kind, lora=NO_DROPOUT, **settings)
+    ids, mask = random_batch(rows=6, width=14, seed=3)
+    assert_equal_ways(model, ids, mask, random_targets(ids, mask))
+
+
+@pytest.mark.parametrize(("window", "passes"), [(5, True), (8, True), (500, True)])
+@pytest.mark.parametrize("kind", ["mistral", "gemma3"])
+def test_sliding_windows_shorter_and_longer_than_the_row_are_exact(kind, window, passes, make_base, make_model):
+    model = make_model(make_base(kind, sliding_window=window), lora=NO_DROPOUT)
+    ids, mask = random_batch(rows=6, width=14, seed=4)
+    assert model.packing.passed == passes
+    assert_equal_ways(model, ids, mask, random_targets(ids, mask))
+
+
+def test_layers_with_and_without_a_window_in_one_base(make_base, make_model):
+    base = make_base("qwen2", use_sliding_window=True, sliding_window=6, max_window_layers=1, num_hidden_layers=3)
+    assert set(base.config.layer_types) == {"full_attention", "sliding_attention"}
+    model = make_model(base, lora=NO_DROPOUT)
+    ids, mask = random_batch(rows=6, width=14, seed=5)
+    assert model.packing.passed
+    assert_equal_ways(model, ids, mask, random_targets(ids, mask))
+
+
+def test_a_long_row_makes_a_segment_for_the_first_targets_and_one_for_each_later(make_model):
+    model = make_model(max_history=4, lora=NO_DROPOUT)
+    ids = torch.arange(2, 12).unsqueeze(0)
+    rows = rows_run(model)
+    assert model.packing.passed
+    rows.clear()
+    model(ids, labels=ids)
+    assert rows == [1, 1 + 5]  # targets behind 0 to 4 items share a row; 5 to 9 start at items of their own
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
+def test_gradient_checkpointing_does_without_the_shared_instruction_and_gives_equal_gradients(kind, full, make_model):
+    settings = {"tuning": "full"} if full else {"lora": NO_DROPOUT}
+    model = make_model(kind, **settings).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "dropout", None), float):  # OPT
+            module.dropout = 0.0
+    ids, mask = random_batch(rows=6, width=14, seed=6)
+    labels = random_targets(ids, mask)
+    (_, expected), _ = both_ways(model, ids, mask, labels)
+    model.gradient_checkpointing_enable()
+    rows = rows_run(model)
+    output = model(ids, mask, labels=labels)
+    assert rows[0] > 1  # no row for the instruction
+    model.zero_grad()
+    output.loss.backward()
+    assert_equal_gradients({name: model.get_parameter(name).grad for name in expected}, expected)
+
+
+def other_base(kind, vocab_size):
+    torch.manual_seed(0)
+    if kind == "bloom":
+        config = BloomConfig(vocab_size=vocab_size, hidden_size=32, n_layer=2, n_head=4)
+        return BloomModel(config).eval()
+    if kind == "mamba":
+        config = MambaConfig(vocab_size=vocab_size, hidden_size=32, num_hidden_layers=2, state_size=4)
+        return MambaModel(config).eval()
+    if kind == "qwen3_next":  # one layer of linear attention, one of full attention
+        config = Qwen3NextConfig(
+            vocab_size=vocab_size,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+            layer_types=["linear_attention", "full_attention"],
+            num_experts=0,
+            mlp_only_layers=[0, 1],
+        )
+        return Qwen3NextModel(config).eval()
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return BertModel(BertConfig(vocab_size=vocab_size, **shape), add_pooling_layer=False).eval()
+
+
+REASONS = {
+    "bloom": "BloomModel",
+    "bert": "BertModel looks ahead",
+    "mamba": "MambaModel",
+    "qwen3_next": "Qwen3NextModel",
+}
+LORA = {  # PEFT refuses the others
+    "mamba": {"target_modules": ["in_proj", "x_proj"]},
+    "qwen3_next": {"target_modules": ["in_proj_qkvz", "q_proj"]},
+}
+
+
+@pytest.mark.parametrize("response", [" Next:", ""])
+@pytest.mark.parametrize("kind", list(REASONS))
+def test_a_base_that_cannot_share_falls_back_with_one_warning_and_stays_right(
+    kind, response, make_model, text_tokenizer, caplog, propagating
+):
+    model = make_model(other_base(kind, len(text_tokenizer)), response=response, lora=NO_DROPOUT | LORA.get(kind, {}))
+    ids, mask = random_batch(rows=6, width=10, seed=7)
+    labels = random_targets(ids, mask)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            output = model(ids, mask, labels=labels)
+    warnings = [record.message for record in caplog.records if "takes much longer" in record.message]
+    verdict = model.packing
+    if verdict.passed:
+        assert not response  # nothing behind the items: causal is enough
+        assert kind != "bert"
+        assert not warnings
+    else:
+        assert verdict.reason.startswith(REASONS[kind])
+        assert len(warnings) == 1
+        assert verdict.reason in warnings[0]
+    # alone, each target gives the same
+    expected = []
+    for row in range(len(ids)):
+        for column in range(ids.shape[1]):
+            if labels[row, column] > 1:
+                before = mask[row : row + 1].clone()
+                before[:, column:] = 0
+                expected.append(model(ids[row : row + 1], before).logits[0])
+    torch.testing.assert_close(output.logits, torch.stack(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_flash_attention_is_not_even_tried_with_a_response(make_model, monkeypatch):
+    model = make_model()
+    monkeypatch.setattr(model.base.config, "_attn_implementation_internal", "flash_attention_2")
+    monkeypatch.setattr("e4srec_hf.modeling.probing.is_causal", lambda base: True)  # flash attention is not installed
+    instruction, response = model._prompt()
+    verdict = packs_targets(model.base, instruction, response, 4, shared=False)
+    assert not verdict.passed
+    assert verdict.reason.startswith("flash attention takes no mask of its own")
+
+
+@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_decoders_pass_in_every_precision_and_the_random_state_is_left_alone(kind, dtype, make_base, make_model):
+    base = make_base(kind).to(dtype)
+    assert is_causal(base)
+    model = make_model(base)
+    random_state = torch.get_rng_state()
+    assert model.packing.passed, model.packing.reason
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize("kind", list(REASONS))
+def test_others_fail_in_half_precision_too(kind, make_model, text_tokenizer):
+    model = make_model(other_base(kind, len(text_tokenizer)).to(torch.bfloat16), lora={"r": 4} | LORA.get(kind, {}))
+    assert not model.packing.passed
+
+
+def test_a_longer_history_is_probed_before_it_is_relied_on(make_model):
+    model = make_model(max_history=300)
+    assert model.packing.n_items == 64
+    ids = torch.randint(2, 32, (1, 100))
+    model(ids, labels=ids)
+    assert sorted(verdict.n_items for verdict in model._reader._verdicts.values()) == [128, 128]
+
+
+def test_training_gives_no_logits_and_the_loss_of_evaluation(make_model):
+    model = make_model(lora=NO_DROPOUT)
+    ids, mask = random_batch()
+    labels = random_targets(ids, mask)
+    evaluated = model(ids, mask, labels=labels)
+    trained = model.train()(ids, mask, labels=labels)
+    assert trained.logits is None
+    torch.testing.assert_close(trained.loss, evaluated.loss, rtol=1e-5, atol=0)
