@@ -9,12 +9,14 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .bases import lora_layers
-from .packing import pack_rows, segments_of
+from .packing import groups_of_similar_length, pack_rows, segments_of
 from .probing import Verdict, packs_targets, shares_instruction
 from .reading import ReadInstruction, read_instruction, read_targets
 
 #: A base is probed with rows of so many items, and again when longer ones come.
 ITEMS_TO_PROBE = 64
+#: Below so many slots a pass costs more than the padding it saves.
+SLOTS_WORTH_A_PASS = {"cpu": 256, "accelerator": 4096}
 
 logger = logging.get_logger(__name__)
 
@@ -23,14 +25,14 @@ class HistoryReader:
     """Reads histories in as few passes over as few tokens as the base allows, and never in a way that it gets wrong.
 
     Attributes:
-        packs: Whether histories may be read once for all their targets. ``False`` reads one row a target, for
-            comparison.
+        plain: Whether to read every target in a row of its own, instruction and all, as the reference code does: to
+            compare with.
     """
 
     def __init__(self) -> None:
-        self.packs = True
+        self.plain = False
         self._verdicts: dict[Any, Verdict] = {}
-        self._kept: tuple[Any, ReadInstruction] | None = None
+        self._kept: tuple[Tensor, Any, ReadInstruction] | None = None
 
     def read(
         self,
@@ -60,15 +62,28 @@ class HistoryReader:
         longest = min(int(preceding.max()) if len(preceding) else 0, max_history)
         one_each = len(rows) == 0 or bool((rows[1:] != rows[:-1]).all())  # nothing to share
         if not one_each:
-            one_each = not (self.packs and self.packing(base, prompt, longest, max_history).passed)
+            one_each = self.plain or not self.packing(base, prompt, longest, max_history).passed
         segments = segments_of(rows, preceding, max_history, one_each=one_each)
-        layout = pack_rows(segments, len(response))
         before: Tensor | ReadInstruction = instruction
         # checkpointing takes the cache away from the layers
         checkpointing = base.training and any(getattr(m, "gradient_checkpointing", False) for m in base.modules())
-        if len(instruction) and not checkpointing and self.sharing(base, prompt, longest, max_history).passed:
+        shared = len(instruction) and not self.plain and not checkpointing
+        if shared and self.sharing(base, prompt, longest, max_history).passed:
             before = self._read_instruction(base, instruction)
-        return read_targets(base, layout, before, lift(segments.item_ids(ids)), response)
+        n_before = len(instruction) if before is instruction else 0
+        lengths = (
+            n_before
+            + segments.n_items
+            + len(response) * torch.bincount(segments.of_target, minlength=len(segments.row))
+        )
+        states, places = [], []
+        enough = SLOTS_WORTH_A_PASS["cpu" if ids.device.type == "cpu" else "accelerator"]
+        for group in groups_of_similar_length(lengths.tolist(), enough) or [[]]:
+            part, targets = segments.select(torch.tensor(group, device=rows.device, dtype=torch.long))
+            vectors = lift(part.item_ids(ids))
+            states.append(read_targets(base, pack_rows(part, len(response)), before, vectors, response))
+            places.append(targets)
+        return torch.cat(states)[torch.cat(places).argsort()]
 
     def packing(self, base: PreTrainedModel, prompt: tuple[Tensor, Tensor], longest: int, max_history: int) -> Verdict:
         """Whether all targets of a history of ``longest`` items can be read in one pass; a warning where not."""
@@ -115,19 +130,23 @@ class HistoryReader:
         if base.training or torch.is_grad_enabled():
             self._kept = None
             return read_instruction(base, tokens)
-        state = state_of(base, tokens)
-        if self._kept is None or self._kept[0] != state:
-            self._kept = state, read_instruction(base, tokens)
-        return self._kept[1]
+        state = state_of(base, tokens.device.type)
+        if self._kept is None or self._kept[1] != state or not same_tensor(self._kept[0], tokens):
+            self._kept = tokens, state, read_instruction(base, tokens)
+        return self._kept[2]
 
 
-def state_of(base: PreTrainedModel, tokens: Tensor) -> Any:
-    """Something that changes whenever the base would make something else of ``tokens``.
+def same_tensor(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same in all that matters here."""
+    return (one.dtype, one.device, one.shape) == (other.dtype, other.device, other.shape) and torch.equal(one, other)
+
+
+def state_of(base: PreTrainedModel, device: str) -> Any:
+    """Something that changes whenever the base would read the same tokens otherwise.
 
     Weights are told by place, dtype, device and version; those that are trained by their sum as well, so that edits
     through ``.data``, which torch does not count, are seen too.
     """
-    device = tokens.device.type
     settings = (
         base.config.get_text_config()._attn_implementation,
         torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
@@ -136,12 +155,14 @@ def state_of(base: PreTrainedModel, tokens: Tensor) -> Any:
         (tuple(layer.merged_adapters), layer.disable_adapters, tuple(layer.active_adapters), dict(layer.scaling))  # type: ignore[attr-defined]
         for _, layer in lora_layers(base)
     ]
-    weights = [_identity(tensor) for tensor in (tokens, *base.parameters(), *base.buffers())]
+    weights = [
+        (tensor.data_ptr(), None if tensor.is_inference() else tensor._version, tensor.dtype, tensor.device)
+        for tensor in (*base.parameters(), *base.buffers())
+    ]
     wide = torch.float32 if device == "mps" else torch.float64
-    sums = [p.detach().sum(dtype=wide) for name, p in base.named_parameters() if p.requires_grad or ".lora_" in name]
-    return settings, layers, weights, tokens.sum().item(), torch.stack([s.cpu() for s in sums]).tolist() if sums else []
-
-
-def _identity(tensor: Tensor) -> Any:
-    version = None if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), version, tensor.dtype, tensor.device, tensor.shape
+    sums = [
+        tensor.detach().sum(dtype=wide).cpu()
+        for name, tensor in base.named_parameters()
+        if tensor.requires_grad or ".lora_" in name
+    ]
+    return settings, layers, weights, torch.stack(sums).tolist() if sums else []

@@ -112,7 +112,7 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
             module._is_hf_initialized = True  # type: ignore[assignment]
         self.post_init()
         make_trained_weights_float32(self)
-        self._reader = HistoryReader()
+        self.reader = HistoryReader()
         self._unmerged_weights: dict[str, Tensor] = {}  # of the layers that LoRA is merged into
         # the Trainer expects just these to be absent when it resumes
         self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.saved_keys())
@@ -358,7 +358,7 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
 
     def _vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
         """``(targets, width)`` vectors of the targets in ``rows`` that follow ``preceding`` of the ``items``."""
-        hidden = self._reader.read(
+        hidden = self.reader.read(
             self.base, self._prompt(), items, self._lift, rows, preceding, self.config.max_history
         ).to(self.score.weight.dtype)  # (targets, hidden)
         return hidden if self.config.head == "linear" else self.score(hidden)
@@ -375,7 +375,7 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
     @property
     def packing(self) -> Verdict:
         """Whether a history is read once for all its targets, and why not: probed on the base as it is now."""
-        return self._reader.packing(self.base, self._prompt(), 0, self.config.max_history)
+        return self.reader.packing(self.base, self._prompt(), 0, self.config.max_history)
 
     def merge_adapter(self) -> None:
         """Fold the LoRA weights into the base, which is then as fast as without them.

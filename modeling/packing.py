@@ -25,6 +25,7 @@ Targets can share a row as long as their histories start at the same item: [`seg
 first item here; the instruction in front is the same for all rows and need not be part of them.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -58,6 +59,20 @@ class Segments(NamedTuple):
         columns = (self.start[:, None] + slots).clamp_max(packed.shape[1] - 1)
         return packed[self.row[:, None], columns].masked_fill(slots >= self.n_items[:, None], PAD_ID)
 
+    def select(self, chosen: Tensor) -> tuple["Segments", Tensor]:
+        """Some of the segments, and which of the targets are theirs.
+
+        Args:
+            chosen: ``(some,)`` numbers of segments, in ascending order.
+        """
+        number = torch.full_like(self.row, -1).index_copy(0, chosen, torch.arange(len(chosen), device=chosen.device))
+        targets = (number[self.of_target] >= 0).nonzero().squeeze(1)
+        of_target = number[self.of_target[targets]]
+        kept = Segments(
+            self.row[chosen], self.start[chosen], self.n_items[chosen], of_target, self.items_before[targets]
+        )
+        return kept, targets
+
 
 def segments_of(rows: Tensor, preceding: Tensor, max_history: int, *, one_each: bool = False) -> Segments:
     """Group targets into segments. A target follows the last ``max_history`` known items before it.
@@ -78,6 +93,27 @@ def segments_of(rows: Tensor, preceding: Tensor, max_history: int, *, one_each: 
     histories, of_target = torch.stack([rows, start]).unique(dim=1, return_inverse=True)  # (2, segments)
     n_items = torch.zeros_like(histories[0]).scatter_reduce_(0, of_target, items_before, "amax")
     return Segments(histories[0], histories[1], n_items, of_target, items_before)
+
+
+def groups_of_similar_length(lengths: Sequence[int], enough: int, padding: float = 0.15) -> list[list[int]]:
+    """Split rows into groups that waste little on padding, for a row is as wide as the longest of its group.
+
+    Args:
+        lengths: Length of each row.
+        enough: A group with fewer slots than this takes any row, for a pass has a price of its own;
+        padding: one with more takes only rows that are shorter than its longest by no more than this part of it.
+
+    Returns:
+        Numbers of rows, ascending in each group.
+    """
+    groups: list[list[int]] = []
+    longest = 0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if not groups or (lengths[row] < (1 - padding) * longest and len(groups[-1]) * longest >= enough):
+            groups.append([])
+            longest = lengths[row]
+        groups[-1].append(row)
+    return [sorted(group) for group in groups]
 
 
 class PackedRows(NamedTuple):

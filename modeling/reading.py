@@ -60,8 +60,11 @@ def read_targets(
     if isinstance(instruction, ReadInstruction):
         if not embeds.shape[0] or not embeds.shape[1]:  # nothing stands behind the instruction
             return instruction.state.expand(len(rows.read), -1)
-        cache = [(k.expand(len(embeds), -1, -1, -1), v.expand(len(embeds), -1, -1, -1)) for k, v in instruction[0]]
-        arguments: dict[str, Any] = {"past_key_values": DynamicCache(cache), "use_cache": True}
+        cache = DynamicCache(instruction.keys_and_values)
+        layers: list[Any] = cache.layers
+        for layer in layers:  # views: the rows have one copy between them until each adds its own keys
+            layer.keys, layer.values = (part.expand(len(embeds), -1, -1, -1) for part in (layer.keys, layer.values))
+        arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
     else:
         embeds = torch.cat([instruction.expand(len(embeds), -1, -1), embeds], dim=1)
         if not embeds.shape[0] or not embeds.shape[1]:

@@ -1,0 +1,218 @@
+"""What is kept between calls, what is computed in chunks, and the adapter folded into the base."""
+
+import copy
+
+import pytest
+import torch
+from e4srec_hf.modeling import ranking
+from e4srec_hf.modeling.bases import lora_layers
+from torch import nn
+
+from e4srec_hf import SASRecConfig, SASRecModel
+from tests.conftest import BASE_CONFIGS, VOCAB, random_batch
+
+
+def tokens_run(model):
+    """How many rows and tokens each pass of the base gets."""
+    shapes = []
+    model.base.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    return shapes
+
+
+def afresh(model, ids, mask):
+    """Scores of the same model without anything kept."""
+    other = copy.deepcopy(model)
+    other.reader.plain = True
+    return other.recommend(ids, mask, top_k=VOCAB - 2, exclude_seen=False)
+
+
+def assert_up_to_date(model, ids, mask):
+    found = model.recommend(ids, mask, top_k=VOCAB - 2, exclude_seen=False)
+    expected = afresh(model, ids, mask)
+    scale = float(expected.scores.abs().max())
+    tolerance = 1e-5 if expected.scores.dtype == torch.float32 and model.dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(found.scores, expected.scores, rtol=tolerance, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
+def test_the_instruction_is_read_once_for_all_calls(kind, make_model):
+    model = make_model(kind)
+    ids, mask = random_batch()
+    model.recommend(ids, mask)
+    shapes = tokens_run(model)
+    best = model.recommend(ids, mask)
+    again = model.recommend(ids, mask)
+    longest = int(((ids > 1) & mask.bool()).sum(1).max()) + len(model.config.response_ids)
+    assert shapes == [(len(ids), longest)] * 2
+    assert torch.equal(best.scores, again.scores)
+    assert_up_to_date(model, ids, mask)
+
+
+def optimizer_step(model):
+    model.train()
+    ids, mask = random_batch(seed=9)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(ids, mask, labels=ids.masked_fill(mask == 0, -100)).loss.backward()
+    optimizer.step()
+    model.eval()
+
+
+def write_through_data(model):
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.mul_(-2)
+
+
+def load_other_weights(model):
+    model.load_state_dict({name: t + 0.1 for name, t in model.state_dict().items() if ".lora_" in name}, strict=False)
+
+
+def switch_off(model):
+    for _, layer in lora_layers(model.base):
+        layer.enable_adapters(False)
+
+
+def change_prompt(model):
+    model.instruction_ids.copy_(model.instruction_ids.flip(0))
+
+
+CHANGES = {
+    "training": optimizer_step,
+    "writing to .data": write_through_data,
+    "loading": load_other_weights,
+    "switching LoRA off": switch_off,
+    "merging": lambda model: model.merge_adapter(),
+    "half precision": lambda model: model.base.to(torch.bfloat16),
+    "the frozen base": lambda model: nn.init.normal_(model.base.layers[0].self_attn.k_proj.weight),
+    "the prompt": change_prompt,
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_what_is_kept_is_forgotten_when_anything_changes(change, make_model):
+    model = make_model()
+    ids, mask = random_batch()
+    before = model.recommend(ids, mask, top_k=VOCAB - 2, exclude_seen=False)
+    assert model.reader._kept is not None
+    kept = model.reader._kept[-1]
+    with torch.no_grad() if change != "training" else torch.enable_grad():
+        CHANGES[change](model)
+    assert_up_to_date(model, ids, mask)
+    assert model.reader._kept[-1] is not kept
+    after = model.recommend(ids, mask, top_k=VOCAB - 2, exclude_seen=False)
+    if change != "merging":
+        assert not torch.equal(before.scores, after.scores)
+
+
+def test_training_takes_gradients_through_the_instruction_and_keeps_nothing(make_model):
+    model = make_model()
+    ids, mask = random_batch()
+    model.recommend(ids, mask)
+    model(ids, mask, labels=ids.masked_fill(mask == 0, -100)).loss.backward()
+    assert model.reader._kept is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_batches_and_chunks_change_nothing(batch_size, make_model, monkeypatch):
+    model = make_model()
+    ids, mask = random_batch(rows=9)
+    candidates = torch.arange(2, 30).expand(9, -1)
+    for arguments in ({}, {"exclude_seen": False}, {"candidates": candidates}):
+        whole = model.recommend(ids, mask, top_k=12, **arguments)
+        with monkeypatch.context() as patch:
+            patch.setattr(ranking, "SCORES_AT_A_TIME", 50)
+            parts = model.recommend(ids, mask, top_k=12, batch_size=batch_size, **arguments)
+        assert torch.equal(whole.item_ids, parts.item_ids)
+        torch.testing.assert_close(whole.scores, parts.scores, rtol=1e-5, atol=1e-5)
+
+
+def test_never_more_than_a_chunk_of_scores_is_built(make_model, monkeypatch):
+    sizes = []
+    original = ranking.catalogue_scores
+    monkeypatch.setattr(ranking, "SCORES_AT_A_TIME", 40)
+
+    def spy(vectors, catalogue):
+        scores = original(vectors, catalogue)
+        sizes.append(scores.numel())
+        return scores
+
+    monkeypatch.setattr(ranking, "catalogue_scores", spy)
+    ids, mask = random_batch(rows=9)
+    model = make_model()
+    model.recommend(ids, mask, batch_size=4)
+    model.target_ranks(ids[:4], mask[:4], torch.tensor([3, 4, 5, 6]))
+    assert max(sizes) <= 40
+    assert sum(sizes) == 9 * VOCAB + 2 * 4 * VOCAB  # ranking goes through the catalogue twice
+
+
+def test_many_histories_are_sorted_by_length(make_model):
+    model = make_model()
+    ids, mask = torch.randint(2, VOCAB, (40, 30)), torch.zeros(40, 30, dtype=torch.long)
+    for row in range(40):
+        mask[row, 30 - (1 if row % 2 else 29) :] = 1
+    model.recommend(ids, mask)
+    shapes = tokens_run(model)
+    model.recommend(ids, mask, batch_size=20)
+    response = len(model.config.response_ids)
+    assert shapes == [(20, 1 + response), (20, 29 + response)]
+
+
+def test_no_histories_are_no_recommendations(make_model):
+    best = make_model().recommend(torch.zeros(0, 3, dtype=torch.long), top_k=4)
+    assert best.scores.shape == best.item_ids.shape == (0, 4)
+
+
+def test_a_batch_size_below_one_is_refused(make_model):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+        make_model().recommend(torch.tensor([[3]]), batch_size=0)
+
+
+def test_sasrec_ranks_in_chunks_too(monkeypatch):
+    torch.manual_seed(0)
+    model = SASRecModel(SASRecConfig(vocab_size=VOCAB, hidden_size=8)).eval()
+    ids = torch.randint(2, VOCAB, (5, 6))
+    whole = model.recommend(ids, top_k=8)
+    ranks = model.target_ranks(ids, None, torch.tensor([2, 3, 4, 5, 6]), exclude_seen=False)
+    monkeypatch.setattr(ranking, "SCORES_AT_A_TIME", 17)
+    assert torch.equal(model.recommend(ids, top_k=8, batch_size=2).item_ids, whole.item_ids)
+    assert torch.equal(model.target_ranks(ids, None, torch.tensor([2, 3, 4, 5, 6]), exclude_seen=False), ranks)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_merging_gives_the_same_scores_and_unmerging_the_same_bits(kind, make_model):
+    model = make_model(kind)
+    ids, mask = random_batch()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    scores = model(ids, mask).logits
+    model.merge_adapter()
+    model.merge_adapter()  # a second time changes nothing
+    torch.testing.assert_close(model(ids, mask).logits, scores, rtol=1e-4, atol=1e-5 * float(scores.abs().max()))
+    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert changed
+    assert all(name.endswith("base_layer.weight") for name in changed)
+    model.unmerge_adapter()
+    model.unmerge_adapter()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(model(ids, mask).logits, scores)
+
+
+def test_a_merged_model_saves_what_an_unmerged_one_saves_and_is_not_trained(make_model, tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path / "before")
+    model.merge_adapter()
+    model.save_pretrained(tmp_path / "merged")
+    before, merged = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("before", "merged"))
+    assert before == merged
+    with pytest.raises(RuntimeError, match=r"merged into the base, where nothing trains it: unmerge_adapter\(\) first"):
+        model.train()(torch.tensor([[3, 4]]), labels=torch.tensor([[3, 4]]))
+
+
+def test_there_must_be_something_to_merge_and_room_for_it(make_model, base_dir, item_table):
+    with pytest.raises(ValueError, match="There is no LoRA to merge"):
+        make_model(tuning="full").merge_adapter()
+    model = make_model()
+    model.base.is_quantized = True
+    with pytest.raises(ValueError, match="A quantized base has no room for LoRA weights"):
+        model.merge_adapter()
