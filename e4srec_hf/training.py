@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
+    TrainerCallback,
+    TrainerState,
     TrainingArguments,
 )
 
 from .data.collator import SequenceCollator
 from .data.item_tokenizer import check_vocabulary
+from .data.splits import cut_into_segments
 from .evaluation import rank_targets
 from .metrics import mean_metrics
 from .modeling import E4SRecModel, SASRecModel
@@ -41,6 +44,12 @@ SELECT_ON_VALIDATION: dict[str, Any] = {
 class RankingTrainer(Trainer):
     """A `Trainer` for `SASRecModel` and `E4SRecModel`: trains on every target, evaluates by full ranking.
 
+    A batch counts users, and a step has all their targets: the loss is the mean over these. The paper's batch of 16
+    counts targets, each with its history in a row of its own; two or three users of Amazon Beauty have as many.
+    [`targets_a_step`] tells how many a step has. Choose the learning rate for that number, and ``max_targets`` to keep
+    users with long histories from ruling a step.
+    ``train_sampling_strategy="group_by_length"`` puts histories of similar length into a batch.
+
     Evaluation gives ``hr@K``, ``ndcg@K`` and ``mrr`` of the last item of each row. Ranks are taken on the device, batch
     by batch, and only they are gathered.
 
@@ -52,6 +61,9 @@ class RankingTrainer(Trainer):
         train_dataset: Rows with ``item_ids``: every item is a target.
         eval_dataset: Rows with ``item_ids``: the last item is the target.
         exclude_seen: Whether evaluation hides the items of the history.
+        max_targets: At most so many targets of a row a step, drawn anew each epoch; ``None`` is all of them.
+        all_targets: Whether users with more than ``max_history`` items are trained on all of them, see
+            [`cut_into_segments`], or as in the paper on the last ``max_history``. They are several rows then.
         early_stopping_patience: Evaluations without improvement before training stops; ``None`` never stops early.
         kwargs: Anything else that `Trainer` takes.
 
@@ -68,20 +80,36 @@ class RankingTrainer(Trainer):
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
         exclude_seen: bool = True,
+        max_targets: int | None = None,
+        all_targets: bool = False,
         early_stopping_patience: int | None = None,
         **kwargs: Any,
     ) -> None:
         check_vocabulary(tokenizer, model.config.vocab_size)
         args.remove_unused_columns = False
-        callbacks = list(kwargs.pop("callbacks", None) or [])
+        max_history = model.config.max_history
+        if train_dataset is not None and all_targets:
+            train_dataset = cut_into_segments(train_dataset, max_history)
+        if train_dataset is not None and args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
+            lengths = [min(len(items), max_history + 1) for items in train_dataset["item_ids"]]
+            train_dataset = train_dataset.remove_columns(
+                [name for name in train_dataset.column_names if name == args.length_column_name]
+            ).add_column(args.length_column_name, lengths)
+        collator = SequenceCollator(
+            tokenizer,
+            "all",
+            max_history=max_history,
+            first_item=model.scores_first_item,
+            max_targets=max_targets,
+            seed=args.data_seed if args.data_seed is not None else args.seed,
+        )
+        callbacks = [_DrawAnew(collator), *(kwargs.pop("callbacks", None) or [])]
         if early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(early_stopping_patience))
         super().__init__(
             model,
             args,
-            data_collator=SequenceCollator(
-                tokenizer, "all", max_history=model.config.max_history, first_item=model.scores_first_item
-            ),
+            data_collator=collator,
             processing_class=tokenizer,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
@@ -91,6 +119,14 @@ class RankingTrainer(Trainer):
         )
         self.exclude_seen = exclude_seen
         self.evaluation_collator = SequenceCollator(tokenizer, "last")
+
+    def targets_a_step(self) -> float:
+        """How many targets an optimizer step has on average, over all processes and accumulated batches."""
+        collator, rows = cast(SequenceCollator, self.data_collator), cast(Dataset, self.train_dataset)
+        most = min(collator.max_targets or collator.max_history, collator.max_history)
+        lengths = [len(items) - (not collator.first_item) for items in rows["item_ids"]]
+        per_user = sum(max(min(length, most), 0) for length in lengths) / max(len(lengths), 1)
+        return per_user * self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
     @contextmanager
     def _last_item_is_target(self) -> Iterator[None]:
@@ -124,6 +160,16 @@ class RankingTrainer(Trainer):
                 self.accelerator.unwrap_model(model), self._prepare_inputs(inputs), exclude_seen=self.exclude_seen
             )
         return None, ranks, targets
+
+
+class _DrawAnew(TrainerCallback):
+    """Tells the collator which epoch it is."""
+
+    def __init__(self, collator: SequenceCollator) -> None:
+        self.collator = collator
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self.collator.set_epoch(int(state.epoch or 0))
 
 
 def _ranking_metrics(prediction: EvalPrediction) -> dict[str, float]:

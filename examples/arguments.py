@@ -74,6 +74,17 @@ class ModelArguments:
         default=None,
         metadata={"help": "Modules with LoRA. By default gate_proj, up_proj and down_proj, or else all linear layers."},
     )
+    max_targets: int | None = field(
+        default=None,
+        metadata={"help": "At most so many targets of a user a step, drawn anew each epoch. By default all of them."},
+    )
+    all_targets: bool = field(
+        default=False,
+        metadata={
+            "help": "Train users with more than max_history items on all of them, cut into segments, and not only on "
+            "the last max_history as the paper does."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Evaluations without improvement before training stops."}
     )

@@ -255,7 +255,13 @@ def main(argv: list[str]) -> None:
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         exclude_seen=data.exclude_seen,
+        max_targets=model_arguments.max_targets,
+        all_targets=model_arguments.all_targets,
         early_stopping_patience=model_arguments.early_stopping_patience,
+    )
+    logger.info(
+        f"E4SRec: a step has {trainer.targets_a_step():.1f} targets on average. "
+        + ("A history is read once for all of them." if model.packing.passed else model.packing.reason)
     )
     trainer.train(resume_from_checkpoint=checkpoints["e4srec"])
     if not trainer.is_world_process_zero():

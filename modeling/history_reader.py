@@ -25,8 +25,8 @@ class HistoryReader:
     """Reads histories in as few passes over as few tokens as the base allows, and never in a way that it gets wrong.
 
     Attributes:
-        plain: Whether to read every target in a row of its own, instruction and all, as the reference code does: to
-            compare with.
+        plain: Whether to read every target in a row of its own, instruction and all, padded to the longest, as the
+            reference code does: to compare with.
     """
 
     def __init__(self) -> None:
@@ -76,12 +76,15 @@ class HistoryReader:
             + segments.n_items
             + len(response) * torch.bincount(segments.of_target, minlength=len(segments.row))
         )
+        skip_unread = not checkpointing and (before is not instruction or not one_each)  # where a probe has said so
         states, places = [], []
         enough = SLOTS_WORTH_A_PASS["cpu" if ids.device.type == "cpu" else "accelerator"]
-        for group in groups_of_similar_length(lengths.tolist(), enough) or [[]]:
+        groups = [list(range(len(lengths)))] if self.plain else groups_of_similar_length(lengths.tolist(), enough)
+        for group in groups or [[]]:
             part, targets = segments.select(torch.tensor(group, device=rows.device, dtype=torch.long))
             vectors = lift(part.item_ids(ids))
-            states.append(read_targets(base, pack_rows(part, len(response)), before, vectors, response))
+            layout = pack_rows(part, len(response))
+            states.append(read_targets(base, layout, before, vectors, response, skip_unread=skip_unread))
             places.append(targets)
         return torch.cat(states)[torch.cat(places).argsort()]
 

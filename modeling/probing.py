@@ -123,17 +123,19 @@ def _compare(
     if not packed:
         rows, preceding, some = rows[some], preceding[some], list(range(len(some)))
 
-    def read(rows: Tensor, preceding: Tensor, one_each: bool, prepare: Callable[[Tensor], Any]) -> Tensor:
+    def read(
+        rows: Tensor, preceding: Tensor, one_each: bool, prepare: Callable[[Tensor], Any], *, skip: bool
+    ) -> Tensor:
         segments = segments_of(rows, preceding, n_items, one_each=one_each)
         vectors = items[segments.row, : int(segments.n_items.max())]
-        states = read_targets(base, pack_rows(segments, len(response)), prepare(instruction), vectors, response)
-        return states.detach().float()
+        layout, before = pack_rows(segments, len(response)), prepare(instruction)
+        return read_targets(base, layout, before, vectors, response, skip_unread=skip).detach().float()
 
     with _as_it_is(base):
-        expected = read(rows[some], preceding[some], True, lambda tokens: tokens)
+        expected = read(rows[some], preceding[some], True, lambda tokens: tokens, skip=False)
         try:
             prepare = (lambda tokens: read_instruction(base, tokens)) if shared else (lambda tokens: tokens)
-            found = read(rows, preceding, not packed, prepare)[some]
+            found = read(rows, preceding, not packed, prepare, skip=True)[some]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever it is that the base says, it cannot do it

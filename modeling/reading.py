@@ -3,6 +3,8 @@
 The instruction is the same for every row, so it runs once, with batch size 1, and the rows look at its keys and values.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +41,13 @@ def read_instruction(base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
 
 
 def read_targets(
-    base: PreTrainedModel, rows: PackedRows, instruction: Tensor | ReadInstruction, items: Tensor, response: Tensor
+    base: PreTrainedModel,
+    rows: PackedRows,
+    instruction: Tensor | ReadInstruction,
+    items: Tensor,
+    response: Tensor,
+    *,
+    skip_unread: bool,
 ) -> Tensor:
     """Run the base over packed rows and take the state that scores each target.
 
@@ -49,6 +57,8 @@ def read_targets(
         instruction: ``(tokens, hidden)`` to put in front of every row, or what [`read_instruction`] made of it.
         items: ``(rows, items, hidden)`` lifted items, right-padded.
         response: ``(tokens, hidden)``.
+        skip_unread: Whether the last MLP may leave out the tokens that no target is read from: their last states are
+            of no use to anyone. Not under gradient checkpointing, which runs the layers again later.
 
     Returns:
         ``(targets, hidden)``.
@@ -80,11 +90,53 @@ def read_targets(
             positions = torch.cat([before, positions], dim=1)
         arguments["position_ids"] = positions
         arguments["attention_mask"] = attention_masks(base, rows, n_before, shared, embeds.dtype)
-    states = base(inputs_embeds=embeds, **arguments).last_hidden_state  # (rows, slots, hidden)
+    read = rows.read.clamp_min(0) if shared else n_before + rows.read
+    with only_where_read(base, rows.row, read, embeds.shape[:2]) if skip_unread else nullcontext():
+        states = base(inputs_embeds=embeds, **arguments).last_hidden_state  # (rows, slots, hidden)
+    states = states[rows.row, read]  # (targets, hidden)
     if not isinstance(instruction, ReadInstruction):
-        return states[rows.row, n_before + rows.read]
-    read = states[rows.row, rows.read.clamp_min(0)]  # (targets, hidden)
-    return instruction.state.to(read.device).where(rows.read[:, None] < 0, read)
+        return states
+    return instruction.state.to(states.device).where(rows.read[:, None] < 0, states)
+
+
+@contextmanager
+def only_where_read(base: PreTrainedModel, row: Tensor, slot: Tensor, shape: torch.Size) -> Iterator[None]:
+    """Within it, the last MLP of the base works on some tokens only, and gives zeros for the others.
+
+    Args:
+        base: The base. One whose last layer has no MLP of its own name, or experts in it, works on all as ever.
+        row: ``(targets,)`` rows of the tokens.
+        slot: ``(targets,)`` their slots.
+        shape: Rows and slots in all.
+    """
+    mlp = last_mlp(base)
+    if mlp is None:
+        yield
+        return
+    wanted = torch.zeros(shape, dtype=torch.bool, device=row.device)
+    wanted[row, slot] = True
+
+    def pick(module: nn.Module, args: tuple[Tensor]) -> Tensor:
+        return args[0][wanted.to(args[0].device)]  # (tokens, hidden)
+
+    def put_back(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        place = wanted.to(output.device)
+        return output.new_zeros(*shape, output.shape[-1]).index_put((place,), output)
+
+    hooks = mlp.register_forward_pre_hook(pick), mlp.register_forward_hook(put_back)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def last_mlp(base: PreTrainedModel) -> nn.Module | None:
+    """The MLP of the last layer: states in, states out, each token for itself."""
+    depth = base.config.get_text_config().num_hidden_layers
+    stacks = (module for module in base.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
+    mlp = getattr(next(stacks, [None])[-1], "mlp", None)
+    return None if mlp is None or any("expert" in name for name, _ in mlp.named_modules()) else mlp
 
 
 def attention_masks(

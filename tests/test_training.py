@@ -54,7 +54,8 @@ def arguments(directory, **settings):
 
 def make_trainer(model, directory, world, **settings):
     tokenizer, splits = world
-    own = {name: settings.pop(name) for name in ("early_stopping_patience", "callbacks") if name in settings}
+    own_names = ("early_stopping_patience", "callbacks", "max_targets", "all_targets")
+    own = {name: settings.pop(name) for name in own_names if name in settings}
     return RankingTrainer(
         model,
         arguments(directory, **settings),
@@ -74,7 +75,7 @@ class StopAt(TrainerCallback):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sasrec", "sasrec-bce", "e4srec", "e4srec-full"])
+@pytest.mark.parametrize("kind", ["sasrec", "sasrec-bce", "e4srec", "e4srec-full", "e4srec-capped"])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(kind, world, base_dir, tmp_path):
     def fresh():
         if kind.startswith("sasrec"):
@@ -82,6 +83,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(kind, world,
         return make_e4srec(world[0], base_dir, tuning="full" if kind.endswith("full") else "lora")
 
     settings = {"eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "steps", "save_steps": 3}
+    if kind.endswith("capped"):
+        settings |= {"max_targets": 2, "train_sampling_strategy": "group_by_length", "dataloader_num_workers": 1}
     whole = make_trainer(fresh(), tmp_path / "whole", world, **settings)
     whole.train()
     stopped = make_trainer(fresh(), tmp_path / "stopped", world, callbacks=[StopAt(3)], **settings)
@@ -204,3 +207,60 @@ def test_a_saved_model_has_its_items_and_no_pickle(world, base_dir, tmp_path):
     assert AutoModel.from_pretrained(tmp_path).config.vocab_size == len(world[0])
     assert not [file for file in tmp_path.iterdir() if file.suffix in {".bin", ".pt", ".pkl"}]
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "e4srec"
+
+
+class Batches(TrainerCallback):
+    """Remembers what the model is given."""
+
+    def __init__(self, model):
+        self.labels = []
+        model.register_forward_pre_hook(self.remember, with_kwargs=True)
+
+    def remember(self, model, args, kwargs):
+        self.labels.append(kwargs["labels"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_cap_on_targets_is_drawn_anew_each_epoch(workers, world, base_dir, tmp_path):
+    model = make_e4srec(world[0], base_dir)
+    seen = Batches(model)
+    persistent = {"dataloader_num_workers": workers, "dataloader_persistent_workers": workers > 0}
+    trainer = make_trainer(
+        model,
+        tmp_path,
+        world,
+        max_targets=2,
+        eval_strategy="no",
+        save_strategy="no",
+        load_best_model_at_end=False,
+        **persistent,
+    )
+    trainer.train()
+    per_epoch = len(seen.labels) // 2
+    assert all(int((labels > 0).sum(1).max()) <= 2 for labels in seen.labels)
+    first, second = (
+        sorted(row[row > 0].tolist() for labels in part for row in labels)
+        for part in (seen.labels[:per_epoch], seen.labels[per_epoch:])
+    )
+    assert len(first) == len(second) == len(trainer.train_dataset)
+    assert first != second
+    assert trainer.targets_a_step() == pytest.approx(sum(len(row) for row in first) / len(first) * 16)
+
+
+def test_batches_can_be_grouped_by_length_and_all_targets_trained_on(world, base_dir, tmp_path):
+    model = make_e4srec(world[0], base_dir, max_history=5)
+    trainer = make_trainer(
+        model,
+        tmp_path,
+        world,
+        all_targets=True,
+        train_sampling_strategy="group_by_length",
+        per_device_train_batch_size=4,
+    )
+    n_items = sum(len(items) for items in world[1]["train"]["item_ids"])
+    batches = list(trainer.get_train_dataloader())
+    assert sum(int((batch["labels"] > 0).sum()) for batch in batches) == n_items
+    spread = [int(n.max() - n.min()) for n in (batch["attention_mask"].sum(1) for batch in batches)]
+    assert sum(spread) / len(spread) < 1.5
+    assert trainer.targets_a_step() == pytest.approx(4 * n_items / len(trainer.train_dataset))

@@ -5,13 +5,14 @@ from .demo import DemoWorld, make_demo_world
 from .item_tokenizer import build_item_tokenizer, item_catalogue, tokenize_histories
 from .negatives import draw_negatives, with_candidates, with_sampled_negatives
 from .sequences import catalogue, load_sequences, read_negatives, read_sequences, sequences_from_table
-from .splits import leave_one_out
+from .splits import cut_into_segments, leave_one_out
 
 __all__ = [
     "DemoWorld",
     "SequenceCollator",
     "build_item_tokenizer",
     "catalogue",
+    "cut_into_segments",
     "draw_negatives",
     "item_catalogue",
     "leave_one_out",

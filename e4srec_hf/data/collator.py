@@ -1,8 +1,10 @@
 """From rows of sequences to the batches that both models read."""
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -25,16 +27,29 @@ class SequenceCollator:
             the user has seen can be hidden.
         max_history: How many items a model sees before a target.
         first_item: Whether the first known item of a user is a target (a prompt can predict it; SASRec cannot).
+        max_targets: At most so many targets of a row, drawn at random; ``None`` is all of them. What stands before
+            them stays in view. The draw depends on ``seed``, the epoch that [`set_epoch`] says and the row, and so not
+            on the order of rows or on where a training was resumed.
+        seed: See ``max_targets``.
     """
 
     tokenizer: PreTrainedTokenizerBase
     targets: str = "all"
     max_history: int = 50
     first_item: bool = True
+    max_targets: int | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.targets not in ("all", "last"):
             raise ValueError(f'targets must be "all" or "last", not {self.targets!r}')
+        if self.max_targets is not None and self.max_targets < 1:
+            raise ValueError(f"max_targets must be at least 1, not {self.max_targets}")
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # workers that live on see it change
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other targets from now on."""
+        self._epoch.fill_(epoch)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Collate rows; a column ``candidates`` of raw ids becomes ``candidates``, ``(batch, most)``, 0-padded.
@@ -55,12 +70,23 @@ class SequenceCollator:
             is_cut = torch.tensor([len(row["item_ids"]) > self.max_history for row in rows])[:, None]
             is_first = known & (known.cumsum(1) == 1)
             labels = labels.masked_fill(is_first & (is_cut | (not self.first_item)), IGNORE_INDEX)
+            if self.max_targets is not None:
+                for row, items in enumerate(histories):
+                    self._draw(labels[row], items, self.max_targets)
         out = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         if "candidates" in rows[0]:
             out["candidates"] = tokenize_histories(
                 self.tokenizer, [row["candidates"] for row in rows], on_unknown="error"
             )["input_ids"]
         return out
+
+    def _draw(self, labels: Tensor, items: list[str], count: int) -> None:
+        """Leave ``count`` targets in the labels of a row."""
+        places = (labels >= FIRST_ITEM_ID).nonzero().squeeze(1).numpy()
+        if len(places) > count:
+            row = zlib.crc32("\0".join(items).encode())
+            generator = np.random.default_rng([self.seed, int(self._epoch), row])
+            labels[generator.choice(places, len(places) - count, replace=False)] = IGNORE_INDEX
 
 
 def has_target(labels: Tensor) -> Tensor:

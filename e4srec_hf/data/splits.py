@@ -7,6 +7,8 @@ logger = logging.get_logger(__name__)
 
 #: A user needs one item for each of training, validation and test.
 MIN_ITEMS = 3
+#: Columns with a value for each item.
+LISTS = ("item_ids", "timestamps")
 
 
 def leave_one_out(sequences: Dataset) -> DatasetDict:
@@ -36,8 +38,42 @@ def leave_one_out(sequences: Dataset) -> DatasetDict:
     )
 
 
+def cut_into_segments(sequences: Dataset, max_history: int) -> Dataset:
+    """Cut long training sequences so that each of their items is a target exactly once.
+
+    [`SequenceCollator`] makes targets of the last ``max_history`` items of a row, as the paper does; those before them
+    would only be read. A sequence of more items is cut from its end into rows of ``max_history + 1``, each beginning
+    with the item that the row before it ends with, and a first row of what is left. A target's history is what stands
+    before it in its row.
+
+    With ``max_history`` 3, ``a b c d e f g h`` becomes ``a b``, ``b c d e`` and ``e f g h``: targets ``a b``, ``c d e``
+    and ``f g h``.
+
+    Args:
+        sequences: Rows with ``item_ids`` and, if it has them, ``timestamps``.
+        max_history: As the model's.
+
+    Returns:
+        As many rows a user as it takes, in time order; other columns are repeated.
+    """
+
+    def bounds(length: int) -> list[tuple[int, int]]:
+        ends = range(length, max_history, -max_history)
+        rest = length - len(ends) * max_history
+        return [*([(0, rest)] if rest else []), *((end - max_history - 1, end) for end in reversed(ends))]
+
+    def cut(batch: dict) -> dict:
+        pieces = [(row, *span) for row, items in enumerate(batch["item_ids"]) for span in bounds(len(items))]
+        return {
+            name: [values[row][start:end] if name in LISTS else values[row] for row, start, end in pieces]
+            for name, values in batch.items()
+        }
+
+    return sequences.map(cut, batched=True, keep_in_memory=True, load_from_cache_file=False)
+
+
 def _drop_last(sequences: Dataset, count: int, *, keep_short: bool = False) -> Dataset:
-    lists = [name for name in ("item_ids", "timestamps") if name in sequences.column_names]
+    lists = [name for name in LISTS if name in sequences.column_names]
 
     def shorten(batch: dict) -> dict:
         return {

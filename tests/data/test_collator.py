@@ -63,3 +63,33 @@ def test_the_number_of_targets_is_that_of_the_paper():
     collate = SequenceCollator(TOKENIZER, "all", max_history=50)
     batch = collate([{"item_ids": ["a"] * n} for n in lengths])
     assert (batch["labels"] != -100).sum(1).tolist() == [min(n, 50) for n in lengths]
+
+
+def drawn(max_targets, epoch, rows, seed=0):
+    collate = SequenceCollator(TOKENIZER, "all", max_history=9, max_targets=max_targets, seed=seed)
+    collate.set_epoch(epoch)
+    return collate(rows)["labels"]
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefX"), min_size=1, max_size=9), min_size=1, max_size=4))
+def test_a_cap_leaves_so_many_targets_and_changes_nothing_else(rows):
+    rows = [{"item_ids": items} for items in rows]
+    everything = SequenceCollator(TOKENIZER, "all", max_history=9)(rows)["labels"]
+    capped = drawn(3, 0, rows)
+    assert (capped != -100).sum(1).tolist() == (everything != -100).sum(1).clamp(max=3).tolist()
+    assert torch.equal(capped[capped != -100], everything[capped != -100])
+
+
+def test_targets_are_drawn_anew_each_epoch_and_evenly_whatever_the_batch():
+    row = {"item_ids": list("abcdefabc")}
+    draws = [drawn(2, epoch, [row])[0] != -100 for epoch in range(400)]
+    shares = torch.stack(draws).float().mean(0)
+    assert (shares - 2 / 9).abs().max() < 0.08  # four standard deviations
+    in_company = drawn(2, 7, [{"item_ids": list("ab")}, row, {"item_ids": list("fedcba")}])
+    assert torch.equal(in_company[1] != -100, draws[7])
+    assert not torch.equal(drawn(2, 7, [row], seed=1)[0] != -100, draws[7])
+
+
+def test_a_cap_below_one_is_refused():
+    with pytest.raises(ValueError, match="max_targets must be at least 1, not 0"):
+        SequenceCollator(TOKENIZER, max_targets=0)

@@ -1,0 +1,145 @@
+"""What the benchmarks share: the data, the model, the clock, the memory, and the file that a figure ends in."""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from datasets import Dataset, disable_progress_bars
+from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
+
+from e4srec_hf import E4SRecModel
+from e4srec_hf.data import build_item_tokenizer, catalogue, leave_one_out, load_sequences
+from e4srec_hf.tiny_base import train_byte_level_tokenizer
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class World:
+    """A data set and a model on a base with random weights."""
+
+    model: E4SRecModel
+    items: PreTrainedTokenizerBase
+    train: Dataset
+    test: Dataset
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, layers: int, hidden_size: int) -> None:
+    """The arguments that all benchmarks have."""
+    parser.add_argument("--dataset", required=True, help="A text file: a line a user, user item item …")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--layers", type=int, default=layers)
+    parser.add_argument("--hidden_size", type=int, default=hidden_size)
+    parser.add_argument("--head", default="linear", choices=["linear", "tied"])
+
+
+def make_world(arguments: argparse.Namespace) -> World:
+    """A Llama with random weights, LoRA r 16 on its MLP, the paper's prompt and random item vectors of width 64."""
+    disable_progress_bars()
+    torch.manual_seed(0)
+    sequences = load_sequences(arguments.dataset)
+    items = build_item_tokenizer(catalogue(sequences))
+    splits = leave_one_out(sequences)
+    tokenizer = train_byte_level_tokenizer()
+    base = LlamaModel(llama_config(len(tokenizer), arguments.layers, arguments.hidden_size))
+    model = E4SRecModel.from_base(base, torch.randn(len(items), 64), tokenizer=tokenizer, head=arguments.head)
+    return World(model.to(arguments.device), items, splits["train"], splits["test"])
+
+
+def llama_config(vocab_size: int, layers: int, hidden_size: int) -> LlamaConfig:
+    """The proportions of LLaMA-2: heads of 64 to 128, an MLP 2.7 times as wide."""
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        intermediate_size=11008 * hidden_size // 4096,
+        num_hidden_layers=layers,
+        num_attention_heads=max(hidden_size // (128 if hidden_size >= 4096 else 64), 1),
+        max_position_embeddings=2048,
+    )
+
+
+def spread_sample(rows: Dataset, count: int) -> Dataset:
+    """Every so many-th row by length: as many long and short histories as the whole has."""
+    by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]["item_ids"]))
+    step = len(rows) / min(count, len(rows))
+    return rows.select([by_length[int((place + 0.5) * step)] for place in range(min(count, len(rows)))])
+
+
+def synchronize(device: torch.device | str) -> None:
+    """Wait for the accelerator."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(run: Callable[[], Any], device: torch.device | str = "cpu") -> float:
+    """How long a call takes."""
+    synchronize(device)
+    start = time.perf_counter()
+    run()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def resident_bytes(which: str = "VmRSS") -> int:
+    """Memory of this process on Linux: ``VmRSS`` is now, ``VmHWM`` the most since [`forget_peak`]."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith(which):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {which}: on this system only --device cuda can measure memory")
+
+
+def forget_peak(device: torch.device | str) -> None:
+    """Start to measure the peak from here."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def peak_bytes(device: torch.device | str) -> int:
+    """Most memory since [`forget_peak`]: of the accelerator, or of this process."""
+    return torch.cuda.max_memory_allocated() if torch.device(device).type == "cuda" else resident_bytes("VmHWM")
+
+
+def memory_bytes(device: torch.device | str) -> int:
+    """Memory now: of the accelerator, or of this process."""
+    return torch.cuda.memory_allocated() if torch.device(device).type == "cuda" else resident_bytes()
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """What ran it."""
+    cpu = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).is_file():
+        names = [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+        cpu = names[0].split(":")[1].strip() if names else cpu
+    cuda = torch.device(device).type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if cuda else cpu,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+    }
+
+
+def write_result(name: str, arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """Print the figures and write them, with the settings and the hardware, to ``benchmarks/results``."""
+    settings = {key: value for key, value in vars(arguments).items() if key != "dataset"}
+    if "dataset" in arguments:
+        settings["dataset"] = Path(arguments.dataset).name
+    content = {"settings": settings, "hardware": hardware(arguments.device), **figures}
+    print(json.dumps(content, indent=1))
+    RESULTS.mkdir(exist_ok=True)
+    kind = torch.device(arguments.device).type
+    part = RESULTS / f".{name}.part"
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part.replace(RESULTS / f"{name}-{kind}.json")

@@ -1,0 +1,66 @@
+"""Where the time of one packed training step goes, and how much of it is padding.
+
+python benchmarks/profile_step.py --dataset Beauty.txt
+"""
+
+import argparse
+from typing import Any
+
+import torch
+from e4srec_hf.modeling.packing import groups_of_similar_length
+from measuring import add_arguments, make_world, spread_sample, write_result
+from torch.profiler import ProfilerActivity, profile
+
+from e4srec_hf.data import SequenceCollator
+
+
+def main() -> None:
+    """Profile and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, layers=4, hidden_size=512)
+    parser.add_argument("--users", type=int, default=64)
+    parser.add_argument("--operations", type=int, default=12)
+    arguments = parser.parse_args()
+    world = make_world(arguments)
+    model = world.model.train()
+    collate = SequenceCollator(world.items, "all", max_history=model.config.max_history)
+    batch = collate(spread_sample(world.train, arguments.users).to_list())
+    batch = {name: tensor.to(arguments.device) for name, tensor in batch.items()}
+
+    def step() -> None:
+        model.zero_grad()
+        model(**batch).loss.backward()
+
+    step()
+    cuda = torch.device(arguments.device).type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as profiled:
+        step()
+
+    def own(event: Any) -> float:
+        return event.self_device_time_total if cuda else event.self_cpu_time_total
+
+    events = sorted(profiled.key_averages(), key=own, reverse=True)
+    total = sum(own(event) for event in events)
+    n_targets = (batch["labels"] > 0).sum(1)
+    lengths = [int(n) * (1 + len(model.response_ids)) - 1 for n in n_targets]  # all items but the last, and the copies
+    groups = groups_of_similar_length(lengths, 4096 if cuda else 256)
+    filled = sum(lengths)
+    write_result(
+        "profile_step",
+        arguments,
+        {
+            "targets": int(n_targets.sum()),
+            "share_of_time": {event.key: own(event) / total for event in events[: arguments.operations]},
+            "slots_for_one_that_is_filled": {
+                "one pass, as wide as the longest row": max(lengths) * len(lengths) / filled,
+                f"{len(groups)} passes over rows of similar length": sum(
+                    max(lengths[row] for row in group) * len(group) for group in groups
+                )
+                / filled,
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
