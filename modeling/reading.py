@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import DynamicCache, PreTrainedModel
 
 from .packing import PackedRows, visible_slots
@@ -57,8 +58,9 @@ def read_targets(
         instruction: ``(tokens, hidden)`` to put in front of every row, or what [`read_instruction`] made of it.
         items: ``(rows, items, hidden)`` lifted items, right-padded.
         response: ``(tokens, hidden)``.
-        skip_unread: Whether the last MLP may leave out the tokens that no target is read from: their last states are
-            of no use to anyone. Not under gradient checkpointing, which runs the layers again later.
+        skip_unread: Whether the last layer may leave out what it would do for tokens that no target is read from:
+            their keys and values are needed, their states are not. Not under gradient checkpointing, which runs the
+            layers again later.
 
     Returns:
         ``(targets, hidden)``.
@@ -101,18 +103,14 @@ def read_targets(
 
 @contextmanager
 def only_where_read(base: PreTrainedModel, row: Tensor, slot: Tensor, shape: torch.Size) -> Iterator[None]:
-    """Within it, the last MLP of the base works on some tokens only, and gives zeros for the others.
+    """Within it, the last layer works on some tokens only, with zeros for the others, where tokens do not meet.
 
     Args:
-        base: The base. One whose last layer has no MLP of its own name, or experts in it, works on all as ever.
+        base: The base. What its last layer does not have under the usual names works on all tokens as ever.
         row: ``(targets,)`` rows of the tokens.
         slot: ``(targets,)`` their slots.
         shape: Rows and slots in all.
     """
-    mlp = last_mlp(base)
-    if mlp is None:
-        yield
-        return
     wanted = torch.zeros(shape, dtype=torch.bool, device=row.device)
     wanted[row, slot] = True
 
@@ -123,20 +121,26 @@ def only_where_read(base: PreTrainedModel, row: Tensor, slot: Tensor, shape: tor
         place = wanted.to(output.device)
         return output.new_zeros(*shape, output.shape[-1]).index_put((place,), output)
 
-    hooks = mlp.register_forward_pre_hook(pick), mlp.register_forward_hook(put_back)
+    hooks: list[RemovableHandle] = []
     try:
+        for part in tokenwise_parts_of_the_last_layer(base):
+            hooks += part.register_forward_pre_hook(pick), part.register_forward_hook(put_back)
         yield
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def last_mlp(base: PreTrainedModel) -> nn.Module | None:
-    """The MLP of the last layer: states in, states out, each token for itself."""
+def tokenwise_parts_of_the_last_layer(base: PreTrainedModel) -> list[nn.Module]:
+    """Its MLP, where it has no experts, and the queries and the output of its attention: vectors in, vectors out."""
     depth = base.config.get_text_config().num_hidden_layers
     stacks = (module for module in base.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
-    mlp = getattr(next(stacks, [None])[-1], "mlp", None)
-    return None if mlp is None or any("expert" in name for name, _ in mlp.named_modules()) else mlp
+    last = next(stacks, [None])[-1]
+    attention, mlp = getattr(last, "self_attn", None), getattr(last, "mlp", None)
+    parts = [getattr(attention, "q_proj", None), getattr(attention, "o_proj", None)]
+    if mlp is not None and not any("expert" in name for name, _ in mlp.named_modules()):
+        parts.append(mlp)
+    return [part for part in parts if part is not None]
 
 
 def attention_masks(
