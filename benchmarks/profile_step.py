@@ -7,6 +7,7 @@ import argparse
 from typing import Any
 
 import torch
+from e4srec_hf.modeling.history_reader import SLOTS_WORTH_A_PASS
 from e4srec_hf.modeling.packing import groups_of_similar_length
 from measuring import add_arguments, make_world, spread_sample, write_result
 from torch.profiler import ProfilerActivity, profile
@@ -43,7 +44,7 @@ def main() -> None:
     total = sum(own(event) for event in events)
     n_targets = (batch["labels"] > 0).sum(1)
     lengths = [int(n) * (1 + len(model.response_ids)) - 1 for n in n_targets]  # all items but the last, and the copies
-    groups = groups_of_similar_length(lengths, 4096 if cuda else 256)
+    groups = groups_of_similar_length(lengths, SLOTS_WORTH_A_PASS["accelerator" if cuda else "cpu"])
     filled = sum(lengths)
     write_result(
         "profile_step",

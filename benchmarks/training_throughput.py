@@ -72,11 +72,11 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, layers=4, hidden_size=512)
-    parser.add_argument("--users", type=int, default=192, help="Users in all, of all lengths.")
+    parser.add_argument("--users", type=int, default=128, help="Users in all, of all lengths.")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5, help="How often packed training repeats a round.")
     parser.add_argument("--users_per_batch", type=int, default=96)
-    parser.add_argument("--targets_per_batch", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--targets_per_batch", type=int, nargs="+", default=[4, 8, 16, 32])
     arguments = parser.parse_args()
     world = make_world(arguments)
     collate = SequenceCollator(world.items, "all", max_history=world.model.config.max_history)

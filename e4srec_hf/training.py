@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -141,6 +141,10 @@ class RankingTrainer(Trainer):
         """As `Trainer.get_eval_dataloader`, with the last item of each row as its target."""
         with self._last_item_is_target():
             return super().get_eval_dataloader(*args, **kwargs)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
+        """In order, also where training batches are grouped by length."""
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
         """As `Trainer.get_test_dataloader`, with the last item of each row as its target."""

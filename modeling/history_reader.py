@@ -1,6 +1,7 @@
 """The reader of a model: it knows what its base can do, and keeps what the base made of the instruction."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from transformers.utils import logging
 
 from .bases import lora_layers
 from .packing import groups_of_similar_length, pack_rows, segments_of
-from .probing import Verdict, packs_targets, shares_instruction
+from .probing import Verdict, packs_targets, shares_instruction, skips_unread
 from .reading import ReadInstruction, read_instruction, read_targets
 
 #: A base is probed with rows of so many items, and again when longer ones come.
@@ -76,7 +77,17 @@ class HistoryReader:
             + segments.n_items
             + len(response) * torch.bincount(segments.of_target, minlength=len(segments.row))
         )
-        skip_unread = not checkpointing and (before is not instruction or not one_each)  # where a probe has said so
+        skip_unread = (
+            not (self.plain or checkpointing)
+            and self._verdict(
+                ("skipping", before is not instruction, one_each),
+                base,
+                prompt,
+                longest,
+                max_history,
+                partial(skips_unread, base, *prompt, shared=before is not instruction, packed=not one_each),
+            ).passed
+        )
         states, places = [], []
         enough = SLOTS_WORTH_A_PASS["cpu" if ids.device.type == "cpu" else "accelerator"]
         groups = [list(range(len(lengths)))] if self.plain else groups_of_similar_length(lengths.tolist(), enough)
@@ -119,7 +130,7 @@ class HistoryReader:
     ) -> Verdict:
         """A verdict on the base as it is, probed where there is none yet or only one on shorter rows."""
         implementation = base.config.get_text_config()._attn_implementation
-        key = (question, implementation, base.dtype, base.device, *(len(part) for part in prompt))
+        key = (question, implementation, prompt[0].dtype, prompt[0].device, *(len(part) for part in prompt))
         verdict = self._verdicts.get(key)
         if verdict is None or (verdict.passed and verdict.n_items < longest):
             n_items = ITEMS_TO_PROBE
@@ -148,7 +159,7 @@ def state_of(base: PreTrainedModel, device: str) -> Any:
     """Something that changes whenever the base would read the same tokens otherwise.
 
     Weights are told by place, dtype, device and version; those that are trained by their sum as well, so that edits
-    through ``.data``, which torch does not count, are seen too.
+    through ``.data``, which torch does not count, are seen too. Such edits of frozen weights are not.
     """
     settings = (
         base.config.get_text_config()._attn_implementation,
@@ -163,9 +174,8 @@ def state_of(base: PreTrainedModel, device: str) -> Any:
         for tensor in (*base.parameters(), *base.buffers())
     ]
     wide = torch.float32 if device == "mps" else torch.float64
-    sums = [
-        tensor.detach().sum(dtype=wide).cpu()
-        for name, tensor in base.named_parameters()
-        if tensor.requires_grad or ".lora_" in name
-    ]
-    return settings, layers, weights, torch.stack(sums).tolist() if sums else []
+    sums: dict[torch.device, list[Tensor]] = {}  # one transfer a device
+    for name, tensor in base.named_parameters():
+        if tensor.requires_grad or ".lora_" in name:
+            sums.setdefault(tensor.device, []).append(tensor.detach().sum(dtype=wide))
+    return settings, layers, weights, [torch.stack(part).tolist() for part in sums.values()]

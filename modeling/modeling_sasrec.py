@@ -19,7 +19,7 @@ from .histories import (
     target_positions,
 )
 from .packing import segments_of
-from .ranking import RecommendMixin, catalogue_scores
+from .ranking import RecommendMixin, catalogue_scores, mean_over_targets
 from .saving import AtomicSaveMixin
 
 
@@ -142,7 +142,7 @@ class SASRecModel(RecommendMixin, AtomicSaveMixin):
         if self.config.loss == "ce":
             return self._cross_entropy(vectors, targets, num_items_in_batch)
         loss = self._binary_cross_entropy(vectors, targets, input_ids.masked_fill(~known, PAD_ID)[rows])
-        loss = loss / (max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch)
+        loss = mean_over_targets(loss, len(targets), num_items_in_batch)
         logits = None if self.training else catalogue_scores(vectors, self.catalogue)
         return CausalLMOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 

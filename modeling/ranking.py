@@ -1,10 +1,11 @@
 """From scores to a ranking: the best items, and the rank of a target, a chunk of the catalogue at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
@@ -170,6 +171,26 @@ def target_ranks(
     return ranks.masked_fill(hidden, torch.inf)
 
 
+def mean_over_targets(total: Tensor, n_targets: int, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """A sum over targets by the number of targets of all accumulated batches, where the `Trainer` gives it.
+
+    Where there is no target at all it is zero, and not NaN, which would spoil every weight.
+    """
+    return total / torch.as_tensor(n_targets if num_items_in_batch is None else num_items_in_batch).clamp_min(1)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Within it no part of a model is training; behind it each is as it was."""
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+
+
 class RecommendMixin(PreTrainedModel):
     """Loss, ranks and recommendations of a model that scores the catalogue by a product of vectors.
 
@@ -216,8 +237,8 @@ class RecommendMixin(PreTrainedModel):
             total = catalogue_cross_entropy(vectors, self.catalogue, targets)
         else:
             total = F.cross_entropy(logits, targets, reduction="sum")  # of no targets: a zero that still has gradients
-        divisor = max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch
-        return CausalLMOutput(loss=total / divisor, logits=logits)  # type: ignore[arg-type]
+        loss = mean_over_targets(total, len(targets), num_items_in_batch)
+        return CausalLMOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
     def target_ranks(
         self,
@@ -282,13 +303,9 @@ class RecommendMixin(PreTrainedModel):
         if candidates is not None:
             candidates = torch.as_tensor(candidates, device=items.device).expand(len(items), -1)
             check_item_ids(candidates, self.config.vocab_size, "candidates")
-        was_training = self.training
-        self.eval()
-        try:
-            parts = n_items.argsort(stable=True).split(batch_size)
+        parts = n_items.argsort(stable=True).split(batch_size)
+        with evaluation_mode(self):
             best = [self._recommend(items, n_items, part, top_k, exclude_seen, candidates) for part in parts]
-        finally:
-            self.train(was_training)
         back = torch.cat(parts).argsort()
         return Recommendations(*(torch.cat(part)[back] for part in zip(*best, strict=True)))
 

@@ -71,7 +71,7 @@ def read_targets(
     n_before = instruction.length if isinstance(instruction, ReadInstruction) else len(instruction)
     if isinstance(instruction, ReadInstruction):
         if not embeds.shape[0] or not embeds.shape[1]:  # nothing stands behind the instruction
-            return instruction.state.expand(len(rows.read), -1)
+            return instruction.state.expand(len(rows.read), -1) + 0 * vocabulary.sum()  # what is trained has a gradient
         cache = DynamicCache(instruction.keys_and_values)
         layers: list[Any] = cache.layers
         for layer in layers:  # views: the rows have one copy between them until each adds its own keys
@@ -80,7 +80,7 @@ def read_targets(
     else:
         embeds = torch.cat([instruction.expand(len(embeds), -1, -1), embeds], dim=1)
         if not embeds.shape[0] or not embeds.shape[1]:
-            return embeds.new_zeros(len(rows.read), embeds.shape[-1])
+            return embeds.new_zeros(len(rows.read), embeds.shape[-1]) + 0 * vocabulary.sum()
         arguments = {"use_cache": False}
     if rows.is_plain:
         slots = torch.arange(n_before + rows.token.shape[1], device=embeds.device)
@@ -113,13 +113,16 @@ def only_where_read(base: PreTrainedModel, row: Tensor, slot: Tensor, shape: tor
     """
     wanted = torch.zeros(shape, dtype=torch.bool, device=row.device)
     wanted[row, slot] = True
+    places = wanted.nonzero(as_tuple=True)  # each token once, also where several targets are read from it
+
+    def on(device: torch.device) -> tuple[Tensor, ...]:
+        return tuple(place.to(device) for place in places)
 
     def pick(module: nn.Module, args: tuple[Tensor]) -> Tensor:
-        return args[0][wanted.to(args[0].device)]  # (tokens, hidden)
+        return args[0][on(args[0].device)]  # (tokens, hidden)
 
     def put_back(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        place = wanted.to(output.device)
-        return output.new_zeros(*shape, output.shape[-1]).index_put((place,), output)
+        return output.new_zeros(*shape, output.shape[-1]).index_put(on(output.device), output)
 
     hooks: list[RemovableHandle] = []
     try:

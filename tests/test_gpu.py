@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from tests.conftest import random_batch
+from tests.conftest import BASE_CONFIGS, random_batch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
@@ -30,3 +30,35 @@ def test_a_bfloat16_base_on_a_gpu_trains_float32_weights(make_model, base_dir, t
     loss.backward()
     assert loaded.dtype == torch.bfloat16
     assert {p.grad.dtype for p in loaded.parameters() if p.grad is not None} == {torch.float32}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", list(BASE_CONFIGS))
+def test_packed_rows_equal_one_row_a_target_on_a_gpu(kind, attention, make_base, make_model):
+    model = make_model(make_base(kind, attn_implementation=attention), lora={"r": 4, "lora_dropout": 0.0}).to("cuda")
+    ids, mask = (tensor.cuda() for tensor in random_batch(rows=6, width=14))
+    labels = ids.masked_fill(mask == 0, -100)
+    assert model.packing.passed, model.packing.reason
+    found = []
+    for plain in (False, True):
+        model.reader.plain = plain
+        model.zero_grad()
+        loss = model(ids, mask, labels=labels).loss
+        loss.backward()
+        found.append((loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+    (loss, gradients), (expected_loss, expected) = found
+    assert loss == pytest.approx(expected_loss, rel=1e-4)
+    noise = 1e-6 * max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, gradient in expected.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-4 * scale + noise, msg=name)
+
+
+def test_what_is_kept_moves_with_the_model(make_model):
+    model = make_model()
+    ids, mask = random_batch()
+    expected = model.recommend(ids, mask)
+    model.to("cuda")
+    assert torch.equal(model.recommend(ids.cuda(), mask.cuda()).item_ids.cpu(), expected.item_ids)
+    model.to("cpu")
+    assert torch.equal(model.recommend(ids, mask).item_ids, expected.item_ids)

@@ -259,6 +259,9 @@ def test_batches_can_be_grouped_by_length_and_all_targets_trained_on(world, base
         per_device_train_batch_size=4,
     )
     n_items = sum(len(items) for items in world[1]["train"]["item_ids"])
+    assert "eval_ndcg@10" in trainer.evaluate()  # whose rows stay in order
+    ranks = trainer.predict(world[1]["validation"]).predictions
+    assert ranks.tolist() == evaluate_ranking(model, world[1]["validation"], world[0]).ranks.tolist()
     batches = list(trainer.get_train_dataloader())
     assert sum(int((batch["labels"] > 0).sum()) for batch in batches) == n_items
     spread = [int(n.max() - n.min()) for n in (batch["attention_mask"].sum(1) for batch in batches)]

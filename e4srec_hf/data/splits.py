@@ -44,7 +44,7 @@ def cut_into_segments(sequences: Dataset, max_history: int) -> Dataset:
     [`SequenceCollator`] makes targets of the last ``max_history`` items of a row, as the paper does; those before them
     would only be read. A sequence of more items is cut from its end into rows of ``max_history + 1``, each beginning
     with the item that the row before it ends with, and a first row of what is left. A target's history is what stands
-    before it in its row.
+    before it in its row: just behind a cut it is shorter than the model would see when it recommends.
 
     With ``max_history`` 3, ``a b c d e f g h`` becomes ``a b``, ``b c d e`` and ``e f g h``: targets ``a b``, ``c d e``
     and ``f g h``.
