@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from e4srec_hf.modeling.packing import pack_rows, segments_of
 from measuring import (
+    RESULTS,
     forget_peak,
     llama_config,
     peak_bytes,
@@ -145,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="A text file: a line a user, user item item …")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--results", default=str(RESULTS), help="Folder to write to.")
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--hidden_size", type=int, default=4096)
     parser.add_argument("--users", type=int, default=512)

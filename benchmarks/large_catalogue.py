@@ -14,8 +14,8 @@ import sys
 from typing import Any
 
 import torch
-from e4srec_hf.modeling import ranking
-from measuring import forget_peak, llama_config, memory_bytes, peak_bytes, seconds, write_result
+from e4srec_hf.modeling import recommender
+from measuring import RESULTS, forget_peak, llama_config, memory_bytes, peak_bytes, seconds, write_result
 from torch.nn import functional as F
 from transformers import LlamaModel
 
@@ -57,7 +57,7 @@ def measure(what: str, naive: bool, n_items: int, arguments: argparse.Namespace)
         def all_scores(vectors: torch.Tensor, catalogue: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             return F.cross_entropy(vectors @ catalogue.T, targets, reduction="sum")
 
-        ranking.catalogue_cross_entropy = all_scores
+        recommender.catalogue_cross_entropy = all_scores
     model.train(what == "train")
     assert model.packing.passed  # noqa: S101 - the probe's memory must not count
     run = train if what == "train" else recommend
@@ -87,6 +87,7 @@ def main() -> None:
     """Measure and write, or do one measurement for the process that asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--results", default=str(RESULTS), help="Folder to write to.")
     parser.add_argument("--hidden_size", type=int, default=128)
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--users", type=int, default=64, help="Users of a training step.")

@@ -36,13 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser, *, layers: int, hidden_size: 
     """The arguments that all benchmarks have."""
     parser.add_argument("--dataset", required=True, help="A text file: a line a user, user item item …")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--results", default=str(RESULTS), help="Folder to write to.")
     parser.add_argument("--layers", type=int, default=layers)
     parser.add_argument("--hidden_size", type=int, default=hidden_size)
     parser.add_argument("--head", default="linear", choices=["linear", "tied"])
 
 
 def make_world(arguments: argparse.Namespace) -> World:
-    """A Llama with random weights, LoRA r 16 on its MLP, the paper's prompt and random item vectors of width 64."""
+    """A Llama and LoRA r 16 on its MLP, the paper's prompt, item vectors of width 64; all weights are random."""
     disable_progress_bars()
     torch.manual_seed(0)
     sequences = load_sequences(arguments.dataset)
@@ -51,6 +52,10 @@ def make_world(arguments: argparse.Namespace) -> World:
     tokenizer = train_byte_level_tokenizer()
     base = LlamaModel(llama_config(len(tokenizer), arguments.layers, arguments.hidden_size))
     model = E4SRecModel.from_base(base, torch.randn(len(items), 64), tokenizer=tokenizer, head=arguments.head)
+    with torch.no_grad():  # fresh LoRA does nothing
+        for name, parameter in model.named_parameters():
+            if ".lora_B." in name:
+                torch.nn.init.normal_(parameter, std=0.02)
     return World(model.to(arguments.device), items, splits["train"], splits["test"])
 
 
@@ -132,14 +137,15 @@ def hardware(device: str) -> dict[str, Any]:
 
 
 def write_result(name: str, arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
-    """Print the figures and write them, with the settings and the hardware, to ``benchmarks/results``."""
-    settings = {key: value for key, value in vars(arguments).items() if key != "dataset"}
+    """Print the figures and write them, with the settings and the hardware, to the folder of results."""
+    settings = {key: value for key, value in vars(arguments).items() if key not in ("dataset", "results")}
     if "dataset" in arguments:
         settings["dataset"] = Path(arguments.dataset).name
     content = {"settings": settings, "hardware": hardware(arguments.device), **figures}
     print(json.dumps(content, indent=1))
-    RESULTS.mkdir(exist_ok=True)
+    results = Path(arguments.results)
+    results.mkdir(parents=True, exist_ok=True)
     kind = torch.device(arguments.device).type
-    part = RESULTS / f".{name}.part"
+    part = results / f".{name}.part"
     part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(RESULTS / f"{name}-{kind}.json")
+    part.replace(results / f"{name}-{kind}.json")

@@ -3,6 +3,7 @@
 pip install '.[benchmarks]' && python benchmarks/picture.py
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ def memory(axes: Axes, measurements: list[dict[str, Any]]) -> None:
             label=label,
             color=COLOURS["ours" if way == "ours" else "theirs"],
         )
-    axes.set_title("Memory of a training step above weights and gradients", fontsize=10, loc="left")
+    axes.set_title("Memory of a training step", fontsize=10, loc="left")
     axes.set_xlabel("items in the catalogue", fontsize=9)
-    axes.set_ylabel("MiB", fontsize=9)
+    axes.set_ylabel("MiB above weights\nand gradients", fontsize=9)
     axes.tick_params(labelsize=9)
     axes.legend(fontsize=9, frameon=False)
     for side in ("top", "right"):
@@ -57,6 +58,11 @@ def memory(axes: Axes, measurements: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--picture", default=Path(__file__).parent.parent / "docs" / "speed.png", help="Where to draw it."
+    )
+    arguments = parser.parse_args()
     training, recommending = read("training_throughput"), read("recommend_throughput")
     figure, axes = plt.subplots(1, 3, figsize=(13, 2.7), width_ratios=[1.1, 1.1, 1])
     rates = {
@@ -72,7 +78,7 @@ def main() -> None:
         0.005, 0.01, f"{hardware['device']}, {hardware['threads']} threads, torch {hardware['torch']}", fontsize=7
     )
     figure.tight_layout(rect=(0, 0.04, 1, 1))
-    figure.savefig(Path(__file__).parent.parent / "docs" / "speed.png", dpi=110)
+    figure.savefig(arguments.picture, dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""Where the time of one packed training step goes, and how much of it is padding.
+"""Where the time of one packed training step goes, and what the two things that it leaves out would cost.
 
 python benchmarks/profile_step.py --dataset Beauty.txt
 """
 
 import argparse
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from e4srec_hf.modeling import history_reader, reading
 from e4srec_hf.modeling.history_reader import SLOTS_WORTH_A_PASS
 from e4srec_hf.modeling.packing import groups_of_similar_length
-from measuring import add_arguments, make_world, spread_sample, write_result
+from measuring import add_arguments, make_world, seconds, spread_sample, write_result
 from torch.profiler import ProfilerActivity, profile
 
 from e4srec_hf.data import SequenceCollator
@@ -21,6 +24,7 @@ def main() -> None:
     add_arguments(parser, layers=4, hidden_size=512)
     parser.add_argument("--users", type=int, default=64)
     parser.add_argument("--operations", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     world = make_world(arguments)
     model = world.model.train()
@@ -42,6 +46,19 @@ def main() -> None:
 
     events = sorted(profiled.key_averages(), key=own, reverse=True)
     total = sum(own(event) for event in events)
+
+    without: dict[str, Any] = {
+        "as it is": nullcontext(),
+        "in one pass": patch.object(
+            history_reader, "groups_of_similar_length", lambda lengths, _: [[*range(len(lengths))]]
+        ),
+        "last layer on all tokens": patch.object(reading, "only_where_read", lambda *_: nullcontext()),
+    }
+    times = dict.fromkeys(without, 0.0)
+    for counts in [False] + [True] * arguments.rounds:  # the first round is for warming up
+        for way, other in without.items():
+            with other:
+                times[way] += counts * seconds(step, arguments.device)
     n_targets = (batch["labels"] > 0).sum(1)
     lengths = [int(n) * (1 + len(model.response_ids)) - 1 for n in n_targets]  # all items but the last, and the copies
     groups = groups_of_similar_length(lengths, SLOTS_WORTH_A_PASS["accelerator" if cuda else "cpu"])
@@ -52,6 +69,7 @@ def main() -> None:
         {
             "targets": int(n_targets.sum()),
             "share_of_time": {event.key: own(event) / total for event in events[: arguments.operations]},
+            "time_of_a_step_as_it_is": {way: taken / times["as it is"] for way, taken in times.items()},
             "slots_for_one_that_is_filled": {
                 "one pass, as wide as the longest row": max(lengths) * len(lengths) / filled,
                 f"{len(groups)} passes over rows of similar length": sum(

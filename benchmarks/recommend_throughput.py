@@ -20,7 +20,7 @@ def main() -> None:
     add_arguments(parser, layers=2, hidden_size=128)
     parser.add_argument("--users", type=int, default=4096, help="Users in all, of all lengths.")
     parser.add_argument("--alone", type=int, default=256, help="How many of them one at a time.")
-    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--merge", action="store_true", help="Fold the LoRA into the base first, for both.")
     arguments = parser.parse_args()

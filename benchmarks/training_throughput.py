@@ -2,8 +2,9 @@
 
     python benchmarks/training_throughput.py --dataset Beauty.txt
 
-Both ways train the same model on the same targets with AdamW; they take turns, round by round. One row for each target
-is what the reference code does: the whole prompt and the history before the target, so many targets a batch.
+Both ways train the same model on the same targets with AdamW. They take turns, so that each is measured right after
+the other; the first round is for warming up. One row for each target is what the reference code does: the whole prompt
+and the history before the target, so many targets a batch.
 """
 
 import argparse
@@ -35,6 +36,11 @@ def one_row_a_target(batch: Batch, size: int) -> Iterator[Batch]:
         }
 
 
+def name_of(size: int) -> str:
+    """What the result calls a way."""
+    return f"one row a target, {size} a batch"
+
+
 def train(world: World, batches: list[Batch], optimizer: torch.optim.Optimizer, device: str) -> None:
     """One step a batch."""
     for batch in batches:
@@ -64,7 +70,7 @@ def differences(world: World, batch: Batch, device: str) -> dict[str, float]:
     return {
         "loss": apart(loss, expected_loss),
         "logits": apart(logits, expected_logits),
-        "gradients": max(apart(gradients[n], g) for n, g in expected.items() if float(g.abs().max()) > 0),
+        "gradients": max(apart(gradients[name], gradient) for name, gradient in expected.items()),
     }
 
 
@@ -72,10 +78,9 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, layers=4, hidden_size=512)
-    parser.add_argument("--users", type=int, default=128, help="Users in all, of all lengths.")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5, help="How often packed training repeats a round.")
-    parser.add_argument("--users_per_batch", type=int, default=96)
+    parser.add_argument("--users", type=int, default=192, help="Users in all, of all lengths.")
+    parser.add_argument("--rounds", type=int, default=3, help="The users are dealt out to so many rounds.")
+    parser.add_argument("--users_per_batch", type=int, default=64)
     parser.add_argument("--targets_per_batch", type=int, nargs="+", default=[4, 8, 16, 32])
     arguments = parser.parse_args()
     world = make_world(arguments)
@@ -86,41 +91,37 @@ def main() -> None:
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
     apart = differences(world, collate(parts[0][::8]), arguments.device)
-    ways = ["packed", *(f"one row a target, {size} a batch" for size in arguments.targets_per_batch)]
-    times: dict[str, list[float]] = {way: [] for way in ways}
+    times: dict[int, list[tuple[float, float]]] = {size: [] for size in arguments.targets_per_batch}
     n_targets = []
-    for part in parts:
-        whole = collate(part)
-        for way, size in zip(ways, [0, *arguments.targets_per_batch], strict=True):
-            world.model.reader.plain = size > 0
-            step = arguments.users_per_batch
-            batches = (
-                list(one_row_a_target(whole, size))
-                if size
-                else [collate(part[start : start + step]) for start in range(0, len(part), step)]
-            )
-            for _ in range(3):  # the allocator has to get used to other shapes
-                train(world, batches[:1], optimizer, arguments.device)
-            # packed goes through its targets several times, for once is over too soon to time
-            often = batches if size else batches * arguments.repeats
-            taken = seconds(partial(train, world, often, optimizer, arguments.device), arguments.device)
-            times[way].append(taken / (1 if size else arguments.repeats))
+    for part in [parts[0], *parts]:
+        whole, step = collate(part), arguments.users_per_batch
+        packed = [collate(part[start : start + step]) for start in range(0, len(part), step)]
+        for size in times:
+            taken = []
+            for plain, batches in ((False, packed), (True, list(one_row_a_target(whole, size)))):
+                world.model.reader.plain = plain
+                taken.append(seconds(partial(train, world, batches, optimizer, arguments.device), arguments.device))
+            times[size].append((taken[0], taken[1]))
         n_targets.append(int((whole["labels"] > 0).sum()))
-    per_second = {way: sum(n_targets) / sum(taken) for way, taken in times.items()}
-    best = max(way for way in ways[1:] if per_second[way] == max(per_second[w] for w in ways[1:]))
+    measured = {size: pairs[1:] for size, pairs in times.items()}
+    targets = sum(n_targets[1:])
+    seconds_packed = {size: sum(packed for packed, _ in pairs) for size, pairs in measured.items()}
+    seconds_plain = {size: sum(plain for _, plain in pairs) for size, pairs in measured.items()}
+    per_second = {"packed": targets * len(measured) / sum(seconds_packed.values())}
+    per_second |= {name_of(size): targets / taken for size, taken in seconds_plain.items()}
+    best = min(seconds_plain, key=lambda size: seconds_plain[size])
     write_result(
         "training_throughput",
         arguments,
         {
             "prompt_tokens": [len(world.model.instruction_ids), len(world.model.response_ids)],
-            "targets": sum(n_targets),
+            "targets": targets,
             "targets_per_second": per_second,
-            "packed_against": {way: per_second["packed"] / per_second[way] for way in ways[1:]},
+            "packed_against": {name_of(size): seconds_plain[size] / seconds_packed[size] for size in measured},
             "packed_against_each_round": {
-                way: [plain / packed for plain, packed in zip(times[way], times["packed"], strict=True)]
-                for way in ways[1:]
+                name_of(size): [plain / packed for packed, plain in pairs] for size, pairs in measured.items()
             },
-            "best_of_one_row_a_target": best,
+            "best_of_one_row_a_target": name_of(best),
             "largest_relative_difference": apart,
         },
     )

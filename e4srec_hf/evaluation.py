@@ -16,7 +16,8 @@ from .data.collator import SequenceCollator, has_target
 from .data.item_tokenizer import check_vocabulary
 from .metrics import Estimate, metrics_with_intervals
 from .modeling.histories import PAD_ID
-from .modeling.ranking import RecommendMixin, target_ranks
+from .modeling.ranking import target_ranks
+from .modeling.recommender import Recommender
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,12 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
     if answerable.any():
         ids, mask = batch["input_ids"][answerable], history[answerable]
         candidates = batch["candidates"][answerable] if "candidates" in batch else None
-        if isinstance(model, RecommendMixin):  # goes through the catalogue in chunks
+        if isinstance(model, Recommender):  # goes through the catalogue in chunks
             ranks[answerable] = model.target_ranks(
                 ids, mask, targets[answerable], exclude_seen=exclude_seen, candidates=candidates
             )
         else:
-            scores = model(input_ids=ids, attention_mask=mask).logits
+            scores = model(input_ids=ids, attention_mask=mask).logits.to(torch.float32, copy=True)  # for writing over
             seen = ids.masked_fill(mask == 0, PAD_ID) if exclude_seen else None
             ranks[answerable] = target_ranks([(0, scores)], targets[answerable], seen=seen, candidates=candidates)
     return ranks, targets
@@ -133,7 +134,7 @@ def evaluate_ranking(
         raise ValueError("There is nobody to evaluate: the data set is empty. Has every user fewer than three items?")
     collate = SequenceCollator(tokenizer, targets="last")
     columns = [name for name in ("item_ids", "candidates") if name in dataset.column_names]
-    by_length = np.argsort([len(items) for items in dataset["item_ids"]], kind="stable")
+    by_length = np.argsort([-len(items) for items in dataset["item_ids"]], kind="stable")  # as recommend does
     loader = DataLoader(dataset.select_columns(columns), batch_size, sampler=by_length.tolist(), collate_fn=collate)
     device = next(iter([*model.parameters(), *model.buffers()])).device
     was_training = model.training

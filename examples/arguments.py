@@ -38,6 +38,13 @@ class DataArguments:
     )
     negatives_seed: int = field(default=0, metadata={"help": "Seed of drawn negatives."})
     exclude_seen: bool = field(default=True, metadata={"help": "Hide the items of the history when ranking."})
+    all_targets: bool = field(
+        default=False,
+        metadata={
+            "help": "Train SASRec and the adapter on all items of users with more than max_history, cut into segments, "
+            "and not only on the last max_history as the paper does."
+        },
+    )
     overwrite: bool = field(
         default=False, metadata={"help": "Remove the checkpoints that an earlier run left in the output folder."}
     )
@@ -76,13 +83,8 @@ class ModelArguments:
     )
     max_targets: int | None = field(
         default=None,
-        metadata={"help": "At most so many targets of a user a step, drawn anew each epoch. By default all of them."},
-    )
-    all_targets: bool = field(
-        default=False,
         metadata={
-            "help": "Train users with more than max_history items on all of them, cut into segments, and not only on "
-            "the last max_history as the paper does."
+            "help": "At most so many targets of a user a step of the adapter, drawn anew each epoch. By default all."
         },
     )
     early_stopping_patience: int | None = field(
@@ -162,6 +164,7 @@ def recipe(training: TrainingArguments) -> dict[str, Any]:
         "lr_scheduler_type",
         "warmup_steps",
         "weight_decay",
+        "train_sampling_strategy",
         "seed",
         "bf16",
     )

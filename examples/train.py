@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from arguments import ModelArguments, SASRecArguments, parse_arguments, recipe
+from arguments import DataArguments, ModelArguments, SASRecArguments, parse_arguments, recipe
 from datasets import DatasetDict
 from transformers import (
     AutoTokenizer,
@@ -60,7 +60,7 @@ def train_sasrec(
     tokenizer: PreTrainedTokenizerBase,
     splits: DatasetDict,
     max_history: int,
-    exclude_seen: bool,
+    data: DataArguments,
     checkpoint: str | None,
 ) -> str:
     """Train the ID model, selected on validation, and keep it in the folder ``sasrec`` of the output.
@@ -99,7 +99,8 @@ def train_sasrec(
         tokenizer=tokenizer,
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
-        exclude_seen=exclude_seen,
+        exclude_seen=data.exclude_seen,
+        all_targets=data.all_targets,
         early_stopping_patience=arguments.sasrec_patience,
     )
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -244,7 +245,7 @@ def main(argv: list[str]) -> None:
             tokenizer,
             splits,
             model_arguments.max_history,
-            data.exclude_seen,
+            data,
             checkpoints["sasrec"],
         )
     model = make_model(model_arguments, training, load_item_embeddings(source, tokenizer))
@@ -256,7 +257,7 @@ def main(argv: list[str]) -> None:
         eval_dataset=splits["validation"],
         exclude_seen=data.exclude_seen,
         max_targets=model_arguments.max_targets,
-        all_targets=model_arguments.all_targets,
+        all_targets=data.all_targets,
         early_stopping_patience=model_arguments.early_stopping_patience,
     )
     logger.info(

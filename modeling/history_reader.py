@@ -1,7 +1,6 @@
 """The reader of a model: it knows what its base can do, and keeps what the base made of the instruction."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -59,12 +58,18 @@ class HistoryReader:
         Returns:
             ``(targets, hidden)``.
         """
+        if not len(rows):  # what is trained gets a gradient all the same: other processes may wait for it
+            nothing = ids.new_zeros(1, 1)
+            return self.read(base, prompt, nothing, lift, nothing[0], nothing[0] + 1, max_history)[:0]
         instruction, response = prompt
-        longest = min(int(preceding.max()) if len(preceding) else 0, max_history)
-        one_each = len(rows) == 0 or bool((rows[1:] != rows[:-1]).all())  # nothing to share
+        longest = min(int(preceding.max()), max_history)
+        segments = segments_of(rows, preceding, max_history)
+        one_each = len(segments.row) == len(rows)  # nothing to share
         if not one_each:
-            one_each = self.plain or not self.packing(base, prompt, longest, max_history).passed
-        segments = segments_of(rows, preceding, max_history, one_each=one_each)
+            most_targets = int(torch.bincount(segments.of_target).max())
+            one_each = self.plain or not self.packing(base, prompt, longest, max_history, most_targets).passed
+            if one_each:
+                segments = segments_of(rows, preceding, max_history, one_each=True)
         before: Tensor | ReadInstruction = instruction
         # checkpointing takes the cache away from the layers
         checkpointing = base.training and any(getattr(m, "gradient_checkpointing", False) for m in base.modules())
@@ -72,26 +77,24 @@ class HistoryReader:
         if shared and self.sharing(base, prompt, longest, max_history).passed:
             before = self._read_instruction(base, instruction)
         n_before = len(instruction) if before is instruction else 0
-        lengths = (
-            n_before
-            + segments.n_items
-            + len(response) * torch.bincount(segments.of_target, minlength=len(segments.row))
-        )
+        n_targets = torch.bincount(segments.of_target)  # (segments,)
+        lengths = n_before + segments.n_items + len(response) * n_targets
         skip_unread = (
             not (self.plain or checkpointing)
-            and self._verdict(
-                ("skipping", before is not instruction, one_each),
+            and self._skipping(
                 base,
                 prompt,
                 longest,
                 max_history,
-                partial(skips_unread, base, *prompt, shared=before is not instruction, packed=not one_each),
+                int(n_targets.max()),
+                shared=before is not instruction,
+                packed=not one_each,
             ).passed
         )
         states, places = [], []
         enough = SLOTS_WORTH_A_PASS["cpu" if ids.device.type == "cpu" else "accelerator"]
         groups = [list(range(len(lengths)))] if self.plain else groups_of_similar_length(lengths.tolist(), enough)
-        for group in groups or [[]]:
+        for group in groups:
             part, targets = segments.select(torch.tensor(group, device=rows.device, dtype=torch.long))
             vectors = lift(part.item_ids(ids))
             layout = pack_rows(part, len(response))
@@ -99,25 +102,56 @@ class HistoryReader:
             places.append(targets)
         return torch.cat(states)[torch.cat(places).argsort()]
 
-    def packing(self, base: PreTrainedModel, prompt: tuple[Tensor, Tensor], longest: int, max_history: int) -> Verdict:
+    def packing(
+        self,
+        base: PreTrainedModel,
+        prompt: tuple[Tensor, Tensor],
+        longest: int,
+        max_history: int,
+        most_targets: int = 0,
+    ) -> Verdict:
         """Whether all targets of a history of ``longest`` items can be read in one pass; a warning where not."""
         shared = len(prompt[0]) > 0 and self.sharing(base, prompt, longest, max_history).passed
 
-        def probe(n_items: int) -> Verdict:
-            verdict = packs_targets(base, *prompt, n_items, shared=shared)
+        def probe(n_items: int, n_targets: int) -> Verdict:
+            verdict = packs_targets(base, *prompt, n_items, n_targets, shared=shared)
             if not verdict.passed:
                 logger.warning(f"Each target is read in a row of its own, which takes much longer: {verdict.reason}.")
             return verdict
 
-        return self._verdict(("packing", shared), base, prompt, longest, max_history, probe)
+        return self._verdict(("packing", shared), base, prompt, longest, max_history, probe, most_targets)
 
     def sharing(self, base: PreTrainedModel, prompt: tuple[Tensor, Tensor], longest: int, max_history: int) -> Verdict:
         """Whether the instruction can run once for all rows."""
 
-        def probe(n_items: int) -> Verdict:
-            return shares_instruction(base, *prompt, n_items)
+        def probe(n_items: int, n_targets: int) -> Verdict:
+            verdict = shares_instruction(base, *prompt, n_items)
+            if not verdict.passed:
+                logger.info(f"The instruction is read again in each row: {verdict.reason}.")
+            return verdict
 
         return self._verdict("sharing", base, prompt, longest, max_history, probe)
+
+    def _skipping(
+        self,
+        base: PreTrainedModel,
+        prompt: tuple[Tensor, Tensor],
+        longest: int,
+        max_history: int,
+        most_targets: int,
+        *,
+        shared: bool,
+        packed: bool,
+    ) -> Verdict:
+        """Whether the last layer can leave out what is not read, where rows are read in such a way."""
+
+        def probe(n_items: int, n_targets: int) -> Verdict:
+            verdict = skips_unread(base, *prompt, n_items, n_targets, shared=shared, packed=packed)
+            if not verdict.passed:
+                logger.info(f"The last layer works on all tokens: {verdict.reason}.")
+            return verdict
+
+        return self._verdict(("skipping", shared, packed), base, prompt, longest, max_history, probe, most_targets)
 
     def _verdict(
         self,
@@ -126,17 +160,20 @@ class HistoryReader:
         prompt: tuple[Tensor, Tensor],
         longest: int,
         max_history: int,
-        probe: Callable[[int], Verdict],
+        probe: Callable[[int, int], Verdict],
+        most_targets: int = 0,
     ) -> Verdict:
-        """A verdict on the base as it is, probed where there is none yet or only one on shorter rows."""
-        implementation = base.config.get_text_config()._attn_implementation
-        key = (question, implementation, prompt[0].dtype, prompt[0].device, *(len(part) for part in prompt))
+        """A verdict on the base as it is, probed where there is none yet or only one on rows that are less wide."""
+        config = base.config.get_text_config()
+        key = (question, config._attn_implementation, prompt[0].dtype, prompt[0].device, *map(len, prompt))
         verdict = self._verdicts.get(key)
-        if verdict is None or (verdict.passed and verdict.n_items < longest):
+        if verdict is None or (verdict.passed and (verdict.n_items < longest or verdict.n_targets < most_targets)):
             n_items = ITEMS_TO_PROBE
             while n_items < longest:
                 n_items *= 2
-            verdict = self._verdicts[key] = probe(min(n_items, max_history))
+            places = getattr(config, "max_position_embeddings", None) or max_history + sum(map(len, prompt))
+            n_items = max(min(n_items, max_history, places - sum(map(len, prompt))), longest)
+            verdict = self._verdicts[key] = probe(n_items, max(n_items + 1, most_targets))
         return verdict
 
     def _read_instruction(self, base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
@@ -145,9 +182,10 @@ class HistoryReader:
             self._kept = None
             return read_instruction(base, tokens)
         state = state_of(base, tokens.device.type)
-        if self._kept is None or self._kept[1] != state or not same_tensor(self._kept[0], tokens):
-            self._kept = tokens, state, read_instruction(base, tokens)
-        return self._kept[2]
+        kept = self._kept  # another thread may put its own there meanwhile
+        if kept is None or kept[1] != state or not same_tensor(kept[0], tokens):
+            kept = self._kept = tokens, state, read_instruction(base, tokens)
+        return kept[2]
 
 
 def same_tensor(one: Tensor, other: Tensor) -> bool:
@@ -158,8 +196,8 @@ def same_tensor(one: Tensor, other: Tensor) -> bool:
 def state_of(base: PreTrainedModel, device: str) -> Any:
     """Something that changes whenever the base would read the same tokens otherwise.
 
-    Weights are told by place, dtype, device and version; those that are trained by their sum as well, so that edits
-    through ``.data``, which torch does not count, are seen too. Such edits of frozen weights are not.
+    Weights are told by place, dtype, device and version; those that are trained by their sum as well, for torch does
+    not count edits through ``.data``. Such edits go unseen where they keep the sum, or are of frozen weights.
     """
     settings = (
         base.config.get_text_config()._attn_implementation,

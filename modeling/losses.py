@@ -14,7 +14,7 @@ LEAST_TARGETS = 64
 def catalogue_cross_entropy(vectors: Tensor, catalogue: Tensor, targets: Tensor) -> Tensor:
     """Sum over the targets of ``-log softmax(vectors @ catalogue.T)[target]``, in chunks of targets.
 
-    Under autocast the products are taken in its dtype, and the sums in float32.
+    Under autocast, or where both are in half precision, the products are taken in that, and the sums in float32.
 
     Args:
         vectors: ``(targets, width)`` one for each target.
@@ -31,10 +31,11 @@ def catalogue_cross_entropy(vectors: Tensor, catalogue: Tensor, targets: Tensor)
         dtype = torch.get_autocast_dtype(vectors.device.type)
         vectors, catalogue = vectors.to(dtype), catalogue.to(dtype)
     chunk = max(SCORES_AT_A_TIME // len(catalogue), LEAST_TARGETS)
-    linear_cross_entropy = getattr(F, "linear_cross_entropy", None)  # torch 2.13
-    sum_of = _checkpointed if linear_cross_entropy is None else _fused
+    # torch 2.13 has a fused one, which would sum up in half precision too
+    is_fused = hasattr(F, "linear_cross_entropy") and vectors.dtype == torch.float32
+    sum_of = _fused if is_fused else _checkpointed
     with torch.autocast(vectors.device.type, enabled=False):
-        return sum_of(vectors, catalogue, targets, min(chunk, len(targets))).float()
+        return sum_of(vectors, catalogue, targets, min(chunk, len(targets)))
 
 
 def _fused(vectors: Tensor, catalogue: Tensor, targets: Tensor, chunk: int) -> Tensor:

@@ -37,7 +37,9 @@ from .configuration_e4srec import E4SRecConfig
 from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_padded, target_positions
 from .history_reader import HistoryReader
 from .probing import Verdict
-from .ranking import RecommendMixin, catalogue_scores
+from .ranking import catalogue_scores
+from .reading import let_the_last_layer_skip
+from .recommender import Recommender
 from .saving import WEIGHTS_NAME, AtomicSaveMixin, load_strictly, make_trained_weights_float32
 
 #: Arguments of `from_pretrained` and `from_base` that go to the base.
@@ -61,7 +63,7 @@ OUTER_ATTRIBUTES = (
 logger = logging.get_logger(__name__)
 
 
-class E4SRecModel(RecommendMixin, AtomicSaveMixin):
+class E4SRecModel(Recommender, AtomicSaveMixin):
     """A base language model with an item table, a lifting layer, a scoring head and, for ``tuning="lora"``, LoRA.
 
     Make one with [`from_base`], load one with [`from_pretrained`].
@@ -97,6 +99,7 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
             base = AutoModel.from_config(base_config, attn_implementation=config._attn_implementation)
         check_prompt(config, base)
         tune_base(base, config)
+        let_the_last_layer_skip(base)
         tokens = text_embeddings(base)
         hidden, device = tokens.embedding_dim, tokens.weight.device
         self.base = base
@@ -384,17 +387,21 @@ class E4SRecModel(RecommendMixin, AtomicSaveMixin):
         and so the scores change a little.
 
         Raises:
-            ValueError: If there is no LoRA, or the base is quantized.
+            ValueError: If there is no LoRA, the base is quantized, or LoRA has biases (``lora_bias``), which would be
+                folded into those of the base.
         """
         if getattr(self.base, "is_quantized", False):
             raise ValueError("A quantized base has no room for LoRA weights: load it with dtype= instead to merge.")
         layers = dict(lora_layers(self.base))
         if not layers:
             raise ValueError('There is no LoRA to merge: the base was trained whole (tuning="full").')
+        if self.config.lora.get("lora_bias"):
+            raise ValueError("LoRA with biases of its own (lora_bias) cannot be merged: use it unmerged.")
         for name, layer in layers.items():
             if name not in self._unmerged_weights:
-                self._unmerged_weights[name] = weight_below(layer).detach().to("cpu", copy=True)
+                unmerged = weight_below(layer).detach().to("cpu", copy=True)
                 layer.merge()
+                self._unmerged_weights[name] = unmerged
 
     def unmerge_adapter(self) -> None:
         """Take the LoRA weights out of the base again: it is bit for bit what it was before [`merge_adapter`]."""

@@ -5,21 +5,21 @@ positions. Bidirectional encoders, ALiBi, state-space and hybrid layers, flash a
 nothing and give other numbers. So random vectors go through the base both ways before anything rests on it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from .bases import text_embeddings
-from .packing import pack_rows, segments_of
-from .ranking import evaluation_mode
-from .reading import read_instruction, read_targets
+from .packing import PackedRows, pack_rows, segments_of
+from .reading import ReadInstruction, read_instruction, read_targets
+from .recommender import evaluation_mode
 
-#: So many targets of a history, spread over it, are tried in one row.
-TARGETS_TO_PROBE = 64
+#: What an error says that is about memory and not about the base.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 class Verdict(NamedTuple):
@@ -28,12 +28,14 @@ class Verdict(NamedTuple):
     Attributes:
         passed: Whether the numbers were the same.
         reason: Why not; empty where it passed.
-        n_items: With how many items a row that was found out.
+        n_items: With how many items in a row that was found out.
+        n_targets: With how many targets in a row.
     """
 
     passed: bool
     reason: str
     n_items: int
+    n_targets: int
 
 
 @contextmanager
@@ -89,34 +91,42 @@ def shares_instruction(base: PreTrainedModel, instruction: Tensor, response: Ten
         response: ``(tokens, hidden)``, possibly none.
         n_items: Items of the longest row to try.
     """
-    return _compare(base, instruction, response, n_items, shared=True, packed=False, skip=False)
+    return _compare(base, instruction, response, n_items, n_items + 1, shared=True, packed=False, skip=False)
 
 
 def skips_unread(
-    base: PreTrainedModel, instruction: Tensor, response: Tensor, n_items: int, *, shared: bool, packed: bool
+    base: PreTrainedModel,
+    instruction: Tensor,
+    response: Tensor,
+    n_items: int,
+    n_targets: int,
+    *,
+    shared: bool,
+    packed: bool,
 ) -> Verdict:
     """Whether the last layer may leave out what no target is read from.
 
-    Args: as for [`shares_instruction`]; in which way the rows are read is said besides.
+    Args: as for [`packs_targets`]; whether rows are packed is said besides.
     """
-    return _compare(base, instruction, response, n_items, shared=shared, packed=packed, skip=True)
+    return _compare(base, instruction, response, n_items, n_targets, shared=shared, packed=packed, skip=True)
 
 
 def packs_targets(
-    base: PreTrainedModel, instruction: Tensor, response: Tensor, n_items: int, *, shared: bool
+    base: PreTrainedModel, instruction: Tensor, response: Tensor, n_items: int, n_targets: int, *, shared: bool
 ) -> Verdict:
     """Whether one row gives the states of all targets of a history. The instruction stands in each row, or is shared.
 
-    Args: as for [`shares_instruction`].
+    Args: as for [`shares_instruction`], and
+        n_targets: Targets of the widest row to try: some bases go by the place in a row, whatever its position.
     """
     if not is_causal(base):
-        return Verdict(False, f"{type(base).__name__} looks ahead", n_items)
+        return Verdict(False, f"{type(base).__name__} looks ahead", n_items, n_targets)
     if len(response) and "flash" in str(base.config._attn_implementation):
         reason = "flash attention takes no mask of its own for each row; sdpa does, and so does an empty response"
-        return Verdict(False, reason, n_items)
-    verdict = _compare(base, instruction, response, n_items, shared=False, packed=True, skip=False)
+        return Verdict(False, reason, n_items, n_targets)
+    verdict = _compare(base, instruction, response, n_items, n_targets, shared=False, packed=True, skip=False)
     if verdict.passed and shared:
-        verdict = _compare(base, instruction, response, n_items, shared=True, packed=True, skip=False)
+        verdict = _compare(base, instruction, response, n_items, n_targets, shared=True, packed=True, skip=False)
     return verdict
 
 
@@ -125,6 +135,7 @@ def _compare(
     instruction: Tensor,
     response: Tensor,
     n_items: int,
+    n_targets: int,
     *,
     shared: bool,
     packed: bool,
@@ -133,7 +144,7 @@ def _compare(
     """Read two histories, of ``n_items`` and of one, in the way that is asked for, and plainly."""
     items = _noise(base, 2, n_items)
     first = 0 if len(instruction) + len(response) else 1  # something must stand before a target
-    spread = torch.linspace(first, n_items, min(n_items + 1 - first, TARGETS_TO_PROBE)).long()
+    spread = torch.linspace(first, n_items, n_targets).long()
     preceding = torch.cat([spread, torch.arange(first, 2)]).to(items.device)
     rows = (torch.arange(len(preceding), device=items.device) >= len(spread)).long()
     # all these targets stand in the packed rows; a few of them are compared
@@ -142,24 +153,24 @@ def _compare(
     if not packed:
         rows, preceding, some = rows[some], preceding[some], list(range(len(some)))
 
-    def read(
-        rows: Tensor, preceding: Tensor, one_each: bool, prepare: Callable[[Tensor], Any], *, skip: bool
-    ) -> Tensor:
+    def layout(rows: Tensor, preceding: Tensor, one_each: bool) -> tuple[PackedRows, Tensor]:
         segments = segments_of(rows, preceding, n_items, one_each=one_each)
-        vectors = items[segments.row, : int(segments.n_items.max())]
-        layout, before = pack_rows(segments, len(response)), prepare(instruction)
-        return read_targets(base, layout, before, vectors, response, skip_unread=skip).detach().float()
+        return pack_rows(segments, len(response)), items[segments.row, : int(segments.n_items.max())]
+
+    def read(layout: PackedRows, items: Tensor, before: Tensor | ReadInstruction, skip: bool) -> Tensor:
+        return read_targets(base, layout, before, items, response, skip_unread=skip).detach().float()
 
     with _as_it_is(base):
-        expected = read(rows[some], preceding[some], True, lambda tokens: tokens, skip=False)
+        expected = read(*layout(rows[some], preceding[some], True), instruction, False)
+        asked = layout(rows, preceding, not packed)
         try:
-            prepare = (lambda tokens: read_instruction(base, tokens)) if shared else (lambda tokens: tokens)
-            found = read(rows, preceding, not packed, prepare, skip=skip)[some]
-        except torch.OutOfMemoryError:
-            raise
+            found = read(*asked, read_instruction(base, instruction) if shared else instruction, skip)[some]
         except Exception as error:  # whatever it is that the base says, it cannot do it
-            return Verdict(False, f"{type(base).__name__} refuses: {type(error).__name__}: {error}", n_items)
+            if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+                raise
+            reason = f"{type(base).__name__} refuses: {type(error).__name__}: {error}"
+            return Verdict(False, reason, n_items, n_targets)
     distance = float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
     if distance <= (1e-4 if _is_exact(base) else 5e-2):
-        return Verdict(True, "", n_items)
-    return Verdict(False, f"{type(base).__name__} gives other states: {distance:.1e} off", n_items)
+        return Verdict(True, "", n_items, n_targets)
+    return Verdict(False, f"{type(base).__name__} gives other states: {distance:.1e} off", n_items, n_targets)

@@ -5,12 +5,13 @@ The instruction is the same for every row, so it runs once, with batch size 1, a
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
 
 from .packing import PackedRows, visible_slots
 
@@ -39,6 +40,29 @@ def read_instruction(base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
     if not kept or any(keys is None or keys.shape[-2] != len(tokens) for keys, _ in kept):
         raise ValueError(f"{type(base).__name__} keeps no keys and values that rows could share.")
     return ReadInstruction(kept, states.last_hidden_state[0, -1], len(tokens))
+
+
+class SharedLayer(DynamicLayer):
+    """Keys and values of one layer, ``(1, heads, tokens, head dimension)``, that all rows of a pass look at.
+
+    What the rows add is handed on and not kept, for nothing is read behind them: a pass holds the long keys and values
+    of one layer at a time, and not of all.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Ours in front of the ``(rows, heads, slots, head dimension)`` of a pass."""
+        rows = len(key_states)
+        pairs = (self.keys, key_states), (self.values, value_states)
+        keys, values = (torch.cat([ours.expand(rows, -1, -1, -1), theirs], dim=-2) for ours, theirs in pairs)
+        return keys, values
 
 
 def read_targets(
@@ -70,17 +94,12 @@ def read_targets(
     shared = isinstance(instruction, ReadInstruction)
     n_before = instruction.length if isinstance(instruction, ReadInstruction) else len(instruction)
     if isinstance(instruction, ReadInstruction):
-        if not embeds.shape[0] or not embeds.shape[1]:  # nothing stands behind the instruction
+        if not embeds.shape[1]:  # nothing stands behind the instruction
             return instruction.state.expand(len(rows.read), -1) + 0 * vocabulary.sum()  # what is trained has a gradient
-        cache = DynamicCache(instruction.keys_and_values)
-        layers: list[Any] = cache.layers
-        for layer in layers:  # views: the rows have one copy between them until each adds its own keys
-            layer.keys, layer.values = (part.expand(len(embeds), -1, -1, -1) for part in (layer.keys, layer.values))
+        cache = Cache(layers=[SharedLayer(*pair) for pair in instruction.keys_and_values])
         arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
     else:
         embeds = torch.cat([instruction.expand(len(embeds), -1, -1), embeds], dim=1)
-        if not embeds.shape[0] or not embeds.shape[1]:
-            return embeds.new_zeros(len(rows.read), embeds.shape[-1]) + 0 * vocabulary.sum()
         arguments = {"use_cache": False}
     if rows.is_plain:
         slots = torch.arange(n_before + rows.token.shape[1], device=embeds.device)
@@ -93,7 +112,7 @@ def read_targets(
         arguments["position_ids"] = positions
         arguments["attention_mask"] = attention_masks(base, rows, n_before, shared, embeds.dtype)
     read = rows.read.clamp_min(0) if shared else n_before + rows.read
-    with only_where_read(base, rows.row, read, embeds.shape[:2]) if skip_unread else nullcontext():
+    with only_where_read(rows.row, read, embeds.shape[:2]) if skip_unread else nullcontext():
         states = base(inputs_embeds=embeds, **arguments).last_hidden_state  # (rows, slots, hidden)
     states = states[rows.row, read]  # (targets, hidden)
     if not isinstance(instruction, ReadInstruction):
@@ -101,37 +120,67 @@ def read_targets(
     return instruction.state.to(states.device).where(rows.read[:, None] < 0, states)
 
 
+class Tokens(NamedTuple):
+    """Some tokens of a pass.
+
+    Attributes:
+        row: ``(tokens,)``.
+        slot: ``(tokens,)``.
+        shape: Rows and slots of the pass.
+    """
+
+    row: Tensor
+    slot: Tensor
+    shape: torch.Size
+
+
+#: The tokens whose states the pass of this thread is for; ``None`` is all of them.
+_wanted: ContextVar[Tokens | None] = ContextVar("wanted", default=None)
+
+
 @contextmanager
-def only_where_read(base: PreTrainedModel, row: Tensor, slot: Tensor, shape: torch.Size) -> Iterator[None]:
-    """Within it, the last layer works on some tokens only, with zeros for the others, where tokens do not meet.
+def only_where_read(row: Tensor, slot: Tensor, shape: torch.Size) -> Iterator[None]:
+    """Within it, what [`let_the_last_layer_skip`] prepared works on some tokens only, with zeros for the others.
 
     Args:
-        base: The base. What its last layer does not have under the usual names works on all tokens as ever.
         row: ``(targets,)`` rows of the tokens.
         slot: ``(targets,)`` their slots.
         shape: Rows and slots in all.
     """
     wanted = torch.zeros(shape, dtype=torch.bool, device=row.device)
     wanted[row, slot] = True
-    places = wanted.nonzero(as_tuple=True)  # each token once, also where several targets are read from it
-
-    def on(device: torch.device) -> tuple[Tensor, ...]:
-        return tuple(place.to(device) for place in places)
-
-    def pick(module: nn.Module, args: tuple[Tensor]) -> Tensor:
-        return args[0][on(args[0].device)]  # (tokens, hidden)
-
-    def put_back(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        return output.new_zeros(*shape, output.shape[-1]).index_put(on(output.device), output)
-
-    hooks: list[RemovableHandle] = []
+    rows, slots = wanted.nonzero(as_tuple=True)  # each token once, also where several targets are read from it
+    before = _wanted.set(Tokens(rows, slots, shape))
     try:
-        for part in tokenwise_parts_of_the_last_layer(base):
-            hooks += part.register_forward_pre_hook(pick), part.register_forward_hook(put_back)
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        _wanted.reset(before)
+
+
+def let_the_last_layer_skip(base: PreTrainedModel) -> None:
+    """Prepare the last layer to work only where its state is read, in the parts of it where tokens do not meet.
+
+    What it does not have under the usual names works on all tokens as ever.
+    """
+    for part in tokenwise_parts_of_the_last_layer(base):
+        if _pick not in part._forward_pre_hooks.values():  # the base may serve several models
+            part.register_forward_pre_hook(_pick)
+            part.register_forward_hook(_put_back)
+
+
+def _pick(module: nn.Module, args: tuple[Tensor]) -> Tensor | None:
+    """``(rows, slots, …)`` to ``(tokens, …)``."""
+    wanted = _wanted.get()
+    return None if wanted is None else args[0][wanted.row.to(args[0].device), wanted.slot.to(args[0].device)]
+
+
+def _put_back(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor | None:
+    """``(tokens, …)`` to ``(rows, slots, …)``."""
+    wanted = _wanted.get()
+    if wanted is None:
+        return None
+    place = wanted.row.to(output.device), wanted.slot.to(output.device)
+    return output.new_zeros(*wanted.shape, output.shape[-1]).index_put(place, output)
 
 
 def tokenwise_parts_of_the_last_layer(base: PreTrainedModel) -> list[nn.Module]:

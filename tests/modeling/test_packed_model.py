@@ -10,6 +10,8 @@ from transformers import (
     BertModel,
     BloomConfig,
     BloomModel,
+    GPTNeoConfig,
+    GPTNeoModel,
     MambaConfig,
     MambaModel,
     Qwen3NextConfig,
@@ -221,7 +223,7 @@ def test_flash_attention_is_not_even_tried_with_a_response(make_model, monkeypat
     monkeypatch.setattr(model.base.config, "_attn_implementation_internal", "flash_attention_2")
     monkeypatch.setattr("e4srec_hf.modeling.probing.is_causal", lambda base: True)  # flash attention is not installed
     instruction, response = model._prompt()
-    verdict = packs_targets(model.base, instruction, response, 4, shared=False)
+    verdict = packs_targets(model.base, instruction, response, 4, 5, shared=False)
     assert not verdict.passed
     assert verdict.reason.startswith("flash attention takes no mask of its own")
 
@@ -249,6 +251,64 @@ def test_a_longer_history_is_probed_before_it_is_relied_on(make_model):
     ids = torch.randint(2, 32, (1, 100))
     model(ids, labels=ids)
     assert sorted(verdict.n_items for verdict in model.reader._verdicts.values()) == [128, 128, 128]
+
+
+@pytest.mark.parametrize("window", [60, 256])
+def test_a_base_that_goes_by_the_place_in_a_row_is_found_out_on_rows_as_wide_as_they_get(window, make_model):
+    """GPT-Neo's local attention counts slots, so copies far behind their items fall out of its window."""
+    torch.manual_seed(0)
+    config = GPTNeoConfig(
+        vocab_size=400,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        attention_types=[[["global", "local"], 1]],
+        window_size=window,
+        max_position_embeddings=512,
+    )
+    base = GPTNeoModel(config).eval()
+    with torch.no_grad():
+        for parameter in base.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(5)
+    model = make_model(base, max_history=100, lora=NO_DROPOUT)
+    ids = torch.randint(2, 32, (2, 100), generator=torch.Generator().manual_seed(0))
+    assert_equal_ways(model, ids, None, ids)
+    assert not model.packing.passed
+    assert model.packing.n_targets >= 101
+
+
+def test_a_row_with_more_targets_than_items_is_probed_too(make_model):
+    model = make_model(max_history=3, lora=NO_DROPOUT)
+    assert model.packing.n_targets == 4
+    ids, mask = torch.randint(2, 32, (1, 9)), torch.zeros(1, 9, dtype=torch.long)
+    mask[0, :2] = 1  # seven targets behind the same two items
+    assert_equal_ways(model, ids, mask, ids)
+    assert model.packing.n_targets == 9
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+def test_a_base_with_few_positions_is_not_probed_beyond_them(kind, make_base, make_model):
+    places = 24
+    limit = {"n_positions": places} if kind == "gpt2" else {"max_position_embeddings": places}
+    model = make_model(make_base(kind, **limit), lora=NO_DROPOUT)
+    assert model.packing.passed
+    prompt = len(model.config.instruction_ids) + len(model.config.response_ids)
+    assert model.packing.n_items == places - prompt
+    ids = torch.randint(2, 32, (3, 5))
+    assert_equal_ways(model, ids, None, ids)
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_base_that_cannot(make_model):
+    def out_of_memory(module, args, kwargs):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    model = make_model()
+    model.base.register_forward_pre_hook(
+        lambda *passed: out_of_memory(*passed) if "past_key_values" in passed[2] else None, with_kwargs=True
+    )
+    with pytest.raises(RuntimeError, match="CUBLAS_STATUS_ALLOC_FAILED"):
+        _ = model.packing
 
 
 def test_training_gives_no_logits_and_the_loss_of_evaluation(make_model):
@@ -280,18 +340,18 @@ def test_the_probe_leaves_each_part_in_the_mode_it_was_in(make_model):
     assert {name: module.training for name, module in model.named_modules()} == modes
 
 
-@pytest.mark.parametrize("response", [" Next:", ""])
+@pytest.mark.parametrize("prompt", [{}, {"response": ""}, {"instruction": ""}], ids=str)
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_without_targets_everything_that_is_trained_still_has_a_gradient(checkpointing, response, make_model):
-    model = make_model(response=response).train()
+def test_without_targets_everything_that_is_trained_still_has_a_gradient(checkpointing, prompt, make_model):
+    model = make_model(**prompt).train()
     if checkpointing:
         model.gradient_checkpointing_enable()
     ids = torch.tensor([[3, 4]])
     for labels in (torch.full_like(ids, -100), torch.tensor([[3, -100]])):
         model.zero_grad()
-        model(ids, labels=labels).loss.backward()
-        for name in ("input_proj.weight", "score.weight"):
-            assert model.get_parameter(name).grad is not None, name
+        model(ids, labels=labels, num_items_in_batch=1).loss.backward()
+        for name, parameter in model.named_parameters():
+            assert not parameter.requires_grad or parameter.grad is not None, name
 
 
 def test_no_targets_in_all_accumulated_batches_are_a_loss_of_zero(make_model):

@@ -1,6 +1,7 @@
 """What is kept between calls, what is computed in chunks, and the adapter folded into the base."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -147,7 +148,7 @@ def test_never_more_than_a_chunk_of_scores_is_built(make_model, monkeypatch):
     assert sum(sizes) == 9 * VOCAB + 2 * 4 * VOCAB  # ranking goes through the catalogue twice
 
 
-def test_many_histories_are_sorted_by_length(make_model):
+def test_many_histories_are_sorted_by_length_longest_first(make_model):
     model = make_model()
     ids, mask = torch.randint(2, VOCAB, (40, 30)), torch.zeros(40, 30, dtype=torch.long)
     for row in range(40):
@@ -156,7 +157,24 @@ def test_many_histories_are_sorted_by_length(make_model):
     shapes = tokens_run(model)
     model.recommend(ids, mask, batch_size=20)
     response = len(model.config.response_ids)
-    assert shapes == [(20, 1 + response), (20, 29 + response)]
+    assert shapes == [(20, 29 + response), (20, 1 + response)]
+
+
+def test_several_threads_may_ask_at_once(make_model):
+    model = make_model()
+    batches = [random_batch(rows=3 + seed % 3, width=5 + seed, seed=seed) for seed in range(6)]
+    batches = [batch for batch in batches for _ in range(5)]
+
+    def ask(batch):
+        return model.recommend(*batch, top_k=9)
+
+    expected = [ask(batch) for batch in batches]
+    model.reader._kept = None
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ask, batches))
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.item_ids, other.item_ids)
+        assert torch.equal(one.scores, other.scores)
 
 
 def test_no_histories_are_no_recommendations(make_model):
@@ -212,6 +230,8 @@ def test_a_merged_model_saves_what_an_unmerged_one_saves_and_is_not_trained(make
 def test_there_must_be_something_to_merge_and_room_for_it(make_model, base_dir, item_table):
     with pytest.raises(ValueError, match="There is no LoRA to merge"):
         make_model(tuning="full").merge_adapter()
+    with pytest.raises(ValueError, match=r"LoRA with biases of its own \(lora_bias\) cannot be merged"):
+        make_model("gpt2", lora={"r": 4, "lora_bias": True}).merge_adapter()
     model = make_model()
     model.base.is_quantized = True
     with pytest.raises(ValueError, match="A quantized base has no room for LoRA weights"):

@@ -88,6 +88,7 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "probing.py",
         "reading.py",
         "ranking.py",
+        "recommender.py",
         "saving.py",
     }
     assert json.loads((directory / "config.json").read_text())["auto_map"] == {

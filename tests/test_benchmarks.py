@@ -1,0 +1,82 @@
+"""The benchmarks run, and what they compare gives the same numbers. How long it takes is not tested."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+TINY = ["--layers", "1", "--hidden_size", "64"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """Forty users with 3 to 22 of 30 items."""
+    path = tmp_path_factory.mktemp("log") / "log.txt"
+    rows = [" ".join([f"u{n}", *(f"i{(7 * n + 3 * k) % 30}" for k in range(3 + n % 20))]) for n in range(40)]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def run(script, *flags, results):
+    """What a benchmark writes."""
+    command = [sys.executable, str(BENCHMARKS / f"{script}.py"), "--results", str(results), *map(str, flags)]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (found,) = results.glob("*.json")
+    return json.loads(found.read_text())
+
+
+@pytest.mark.slow
+def test_training_throughput_compares_equal_numbers(log, tmp_path):
+    result = run(
+        "training_throughput", "--dataset", log, *TINY, "--users", 16, "--targets_per_batch", 16, results=tmp_path
+    )
+    assert all(difference < 1e-5 for difference in result["largest_relative_difference"].values())
+    assert result["targets"] == pytest.approx(16 * 10.5, rel=0.2)
+    assert set(result["packed_against"]) == {"one row a target, 16 a batch"}
+
+
+@pytest.mark.slow
+def test_recommend_throughput_compares_identical_recommendations(log, tmp_path):
+    result = run("recommend_throughput", "--dataset", log, *TINY, "--rounds", 1, results=tmp_path)
+    assert result["users_with_identical_recommendations"] == result["users_compared"] == 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["evaluation_share", "profile_step"])
+def test_the_others_say_what_they_ran_on(script, log, tmp_path):
+    result = run(script, "--dataset", log, *TINY, results=tmp_path)
+    assert result["hardware"]["threads"] >= 1
+    assert result["settings"]["dataset"] == "log.txt"
+
+
+@pytest.mark.slow
+def test_a_large_base_is_measured_on_a_cpu_as_it_would_be_on_a_gpu(log, tmp_path):
+    flags = ["--device", "cpu", *TINY, "--users", 16, "--users_to_recommend", 16, "--product_size", 128, "--bf16_only"]
+    (base,) = run("large_base", "--dataset", log, *flags, results=tmp_path)["bases"]
+    assert base["packed"] is True
+    assert base["targets"] == pytest.approx(16 * 10.5, rel=0.2)
+    assert base["tokens_per_second"] > base["targets_per_second"]
+
+
+@pytest.mark.slow
+def test_the_picture_is_drawn_from_the_results(tmp_path):
+    pytest.importorskip("matplotlib")
+    command = [sys.executable, str(BENCHMARKS / "picture.py"), "--picture", str(tmp_path / "speed.png")]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to measure memory")
+def test_a_step_over_a_large_catalogue_holds_a_part_of_its_scores(tmp_path):
+    result = run("large_catalogue", "--items", 100_000, "--users", 64, "--users_to_recommend", 1024, results=tmp_path)
+    shares = {(m["head"], m["what"]): m["memory_of_the_naive_way"] for m in result["measurements"]}
+    assert len(shares) == 4
+    assert all(share < 0.6 for share in shares.values()), shares
