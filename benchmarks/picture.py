@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 from measuring import RESULTS
 
 COLOURS = {"ours": "#2b6cb0", "theirs": "#b8c2cc"}
@@ -47,6 +48,7 @@ def memory(axes: Axes, measurements: list[dict[str, Any]]) -> None:
             label=label,
             color=COLOURS["ours" if way == "ours" else "theirs"],
         )
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title("Memory of a training step", fontsize=10, loc="left")
     axes.set_xlabel("items in the catalogue", fontsize=9)
     axes.set_ylabel("MiB above weights\nand gradients", fontsize=9)
