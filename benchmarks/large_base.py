@@ -12,11 +12,11 @@ import argparse
 from typing import Any
 
 import torch
-from e4srec_hf.modeling.packing import pack_rows, segments_of
 from measuring import (
     RESULTS,
     forget_peak,
     llama_config,
+    packed_rows,
     peak_bytes,
     seconds,
     spread_sample,
@@ -133,12 +133,7 @@ def measure(
 
 def tokens_of(model: E4SRecModel, batch: dict[str, torch.Tensor]) -> int:
     """Tokens that one packed pass reads: instruction once, items, response copies; padding does not count."""
-    targets = batch["labels"] > 0
-    rows, columns = targets.nonzero(as_tuple=True)
-    known = batch["attention_mask"].bool()
-    preceding = (known.cumsum(1) - known.long())[rows, columns]
-    layout = pack_rows(segments_of(rows, preceding, model.config.max_history), len(model.response_ids))
-    return len(model.instruction_ids) + int(layout.length.sum())
+    return len(model.instruction_ids) + int(packed_rows(model, batch).length.sum())
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import peft
 import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
+from e4srec_hf.modeling.packing import PackedRows, pack_rows, segments_of
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
 
 from e4srec_hf import E4SRecModel
@@ -76,6 +77,14 @@ def spread_sample(rows: Dataset, count: int) -> Dataset:
     by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]["item_ids"]))
     step = len(rows) / min(count, len(rows))
     return rows.select([by_length[int((place + 0.5) * step)] for place in range(min(count, len(rows)))])
+
+
+def packed_rows(model: E4SRecModel, batch: dict[str, torch.Tensor]) -> PackedRows:
+    """The rows that a batch is packed into."""
+    rows, columns = (batch["labels"] > 0).nonzero(as_tuple=True)
+    known = batch["attention_mask"].bool()
+    preceding = (known.cumsum(1) - known.long())[rows, columns]
+    return pack_rows(segments_of(rows, preceding, model.config.max_history), len(model.response_ids))
 
 
 def synchronize(device: torch.device | str) -> None:

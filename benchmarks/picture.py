@@ -10,15 +10,15 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 from measuring import RESULTS
 
 COLOURS = {"ours": "#2b6cb0", "theirs": "#b8c2cc"}
 
 
-def read(name: str) -> dict[str, Any]:
-    """A result of this machine's CPU."""
-    return json.loads((RESULTS / f"{name}-cpu.json").read_text(encoding="utf-8"))
+def read(results: Path, name: str) -> dict[str, Any]:
+    """A result of a CPU."""
+    return json.loads((results / f"{name}-cpu.json").read_text(encoding="utf-8"))
 
 
 def bars(axes: Axes, title: str, values: dict[str, float], unit: str) -> None:
@@ -48,8 +48,9 @@ def memory(axes: Axes, measurements: list[dict[str, Any]]) -> None:
             label=label,
             color=COLOURS["ours" if way == "ours" else "theirs"],
         )
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_title("Memory of a training step", fontsize=10, loc="left")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_yticks([100, 300, 1000, 3000, 10_000], ["100", "300", "1,000", "3,000", "10,000"])
+    axes.set_title("Memory of a training step (linear head)", fontsize=10, loc="left")
     axes.set_xlabel("items in the catalogue", fontsize=9)
     axes.set_ylabel("MiB above weights\nand gradients", fontsize=9)
     axes.tick_params(labelsize=9)
@@ -64,17 +65,23 @@ def main() -> None:
     parser.add_argument(
         "--picture", default=Path(__file__).parent.parent / "docs" / "speed.png", help="Where to draw it."
     )
+    parser.add_argument("--results", default=RESULTS, help="Folder of results.")
     arguments = parser.parse_args()
-    training, recommending = read("training_throughput"), read("recommend_throughput")
+    results = Path(arguments.results)
+    training, recommending = read(results, "training_throughput"), read(results, "recommend_throughput")
     figure, axes = plt.subplots(1, 3, figsize=(13, 2.7), width_ratios=[1.1, 1.1, 1])
     rates = {
         name.replace("one row a target, ", "a row a target,\n"): v for name, v in training["targets_per_second"].items()
     }
     bars(axes[0], "Training (4 layers, width 512)", rates, "targets a second")
     users = recommending["users_per_second"]
-    shown = {"in batches": users["in batches"], "one at a time,\nno kept instruction": users["alone"]}
+    shown = {
+        "in batches": users["in batches"],
+        "in batches, instruction\nread for each": users["in batches, instruction read for each"],
+        "one at a time, instruction\nread for each": users["alone"],
+    }
     bars(axes[1], "recommend() (2 layers, width 128)", shown, "users a second")
-    memory(axes[2], read("large_catalogue")["measurements"])
+    memory(axes[2], read(results, "large_catalogue")["measurements"])
     hardware = training["hardware"]
     figure.text(
         0.005, 0.01, f"{hardware['device']}, {hardware['threads']} threads, torch {hardware['torch']}", fontsize=7

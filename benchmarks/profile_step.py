@@ -12,7 +12,7 @@ import torch
 from e4srec_hf.modeling import history_reader, reading
 from e4srec_hf.modeling.history_reader import SLOTS_WORTH_A_PASS
 from e4srec_hf.modeling.packing import groups_of_similar_length
-from measuring import add_arguments, make_world, seconds, spread_sample, write_result
+from measuring import add_arguments, make_world, packed_rows, seconds, spread_sample, write_result
 from torch.profiler import ProfilerActivity, profile
 
 from e4srec_hf.data import SequenceCollator
@@ -59,15 +59,14 @@ def main() -> None:
         for way, other in without.items():
             with other:
                 times[way] += counts * seconds(step, arguments.device)
-    n_targets = (batch["labels"] > 0).sum(1)
-    lengths = [int(n) * (1 + len(model.response_ids)) - 1 for n in n_targets]  # all items but the last, and the copies
+    lengths = packed_rows(model, batch).length.tolist()
     groups = groups_of_similar_length(lengths, SLOTS_WORTH_A_PASS["accelerator" if cuda else "cpu"])
     filled = sum(lengths)
     write_result(
         "profile_step",
         arguments,
         {
-            "targets": int(n_targets.sum()),
+            "targets": int((batch["labels"] > 0).sum()),
             "share_of_time": {event.key: own(event) / total for event in events[: arguments.operations]},
             "time_of_a_step_as_it_is": {way: taken / times["as it is"] for way, taken in times.items()},
             "slots_for_one_that_is_filled": {

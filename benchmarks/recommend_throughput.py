@@ -7,6 +7,9 @@ in examples/configs/beauty.yaml; ``--layers`` and ``--hidden_size`` take another
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from measuring import add_arguments, make_world, seconds, spread_sample, write_result
@@ -34,28 +37,34 @@ def main() -> None:
     batch = tokenize_histories(world.items, histories).to(arguments.device)
     singles = [tokenize_histories(world.items, [histories[row]]).to(arguments.device) for row in some]
 
-    def together() -> None:
-        model.reader.plain = False
+    def together(plain: bool) -> None:
+        model.reader.plain = plain
         found["together"] = model.recommend(**batch, batch_size=arguments.batch_size)
 
     def alone(plain: bool) -> None:
         model.reader.plain = plain
-        found[f"alone {plain}"] = [model.recommend(**single) for single in singles]
+        found["alone"] = [model.recommend(**single) for single in singles]
 
-    found: dict = {}
-    together()
-    alone(True)
-    times: dict[str, list[float]] = {"in batches": [], "alone": [], "alone, instruction kept": []}
-    for _ in range(arguments.rounds):
-        times["in batches"].append(seconds(together, arguments.device) / len(histories))
-        times["alone"].append(seconds(lambda: alone(True), arguments.device) / len(some))
-        times["alone, instruction kept"].append(seconds(lambda: alone(False), arguments.device) / len(some))
-    best = found["together"]
-    ids = torch.cat([one.item_ids for one in found["alone True"]])
-    scores = torch.cat([one.scores for one in found["alone True"]])
+    found: dict[str, Any] = {}
+    ways: dict[str, tuple[Callable[[bool], None], bool, int]] = {
+        "in batches": (together, False, len(histories)),
+        "in batches, instruction read for each": (together, True, len(histories)),
+        "alone, instruction kept": (alone, False, len(some)),
+        "alone": (alone, True, len(some)),
+    }
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(1 + arguments.rounds):
+        for way, (recommend, plain, users) in ways.items():
+            times[way].append(seconds(partial(recommend, plain), arguments.device) / users)
+            if way == "in batches":
+                best = found["together"]
+    times = {way: taken[1:] for way, taken in times.items()}  # the first round is for warming up
+    ids = torch.cat([one.item_ids for one in found["alone"]])
+    scores = torch.cat([one.scores for one in found["alone"]])
     per_second = {way: len(taken) / sum(taken) for way, taken in times.items()}
+    shape = f"{arguments.layers}x{arguments.hidden_size}"
     write_result(
-        "recommend_throughput" + ("" if (arguments.layers, arguments.hidden_size) == (2, 128) else "-larger"),
+        "recommend_throughput" + ("" if shape == "2x128" else f"-{shape}"),
         arguments,
         {
             "prompt_tokens": [len(model.instruction_ids), len(model.response_ids)],

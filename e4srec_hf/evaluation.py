@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .data.collator import SequenceCollator, has_target
 from .data.item_tokenizer import check_vocabulary
 from .metrics import Estimate, metrics_with_intervals
+from .modeling.evaluation_mode import evaluation_mode
 from .modeling.histories import PAD_ID
 from .modeling.ranking import target_ranks
 from .modeling.recommender import Recommender
@@ -137,19 +138,12 @@ def evaluate_ranking(
     by_length = np.argsort([-len(items) for items in dataset["item_ids"]], kind="stable")  # as recommend does
     loader = DataLoader(dataset.select_columns(columns), batch_size, sampler=by_length.tolist(), collate_fn=collate)
     device = next(iter([*model.parameters(), *model.buffers()])).device
-    was_training = model.training
-    model.eval()
     found = []
-    try:
+    with evaluation_mode(model):
         for batch in loader:
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             found.append(torch.stack([part.float() for part in rank_targets(model, batch, exclude_seen=exclude_seen)]))
-    finally:
-        model.train(was_training)
-    ranks, targets = torch.cat(found, dim=1).cpu().double().numpy()
-    in_order = np.empty_like(by_length)
-    in_order[by_length] = np.arange(len(by_length))
-    ranks, targets = ranks[in_order], targets[in_order]
+    ranks, targets = torch.cat(found, dim=1).cpu().double().numpy()[:, np.argsort(by_length)]
     ranked = ranks[targets > 0]
     if not len(ranked):
         raise ValueError("No row has a target in the catalogue: is this the item tokenizer of this data set?")

@@ -71,10 +71,10 @@ class HistoryReader:
             if one_each:
                 segments = segments_of(rows, preceding, max_history, one_each=True)
         before: Tensor | ReadInstruction = instruction
-        # checkpointing takes the cache away from the layers
+        # takes the cache away from the layers, and runs them again later
         checkpointing = base.training and any(getattr(m, "gradient_checkpointing", False) for m in base.modules())
-        shared = len(instruction) and not self.plain and not checkpointing
-        if shared and self.sharing(base, prompt, longest, max_history).passed:
+        can_share = len(instruction) > 0 and not self.plain and not checkpointing
+        if can_share and self.sharing(base, prompt, longest, max_history).passed:
             before = self._read_instruction(base, instruction)
         n_before = len(instruction) if before is instruction else 0
         n_targets = torch.bincount(segments.of_target)  # (segments,)
@@ -124,7 +124,7 @@ class HistoryReader:
     def sharing(self, base: PreTrainedModel, prompt: tuple[Tensor, Tensor], longest: int, max_history: int) -> Verdict:
         """Whether the instruction can run once for all rows."""
 
-        def probe(n_items: int, n_targets: int) -> Verdict:
+        def probe(n_items: int, _: int) -> Verdict:
             verdict = shares_instruction(base, *prompt, n_items)
             if not verdict.passed:
                 logger.info(f"The instruction is read again in each row: {verdict.reason}.")
@@ -168,6 +168,8 @@ class HistoryReader:
         key = (question, config._attn_implementation, prompt[0].dtype, prompt[0].device, *map(len, prompt))
         verdict = self._verdicts.get(key)
         if verdict is None or (verdict.passed and (verdict.n_items < longest or verdict.n_targets < most_targets)):
+            if verdict is not None:  # the new one has to do for what the old one did for
+                longest, most_targets = max(longest, verdict.n_items), max(most_targets, verdict.n_targets)
             n_items = ITEMS_TO_PROBE
             while n_items < longest:
                 n_items *= 2

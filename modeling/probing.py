@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .bases import text_embeddings
+from .evaluation_mode import evaluation_mode
 from .packing import PackedRows, pack_rows, segments_of
 from .reading import ReadInstruction, read_instruction, read_targets
-from .recommender import evaluation_mode
 
 #: What an error says that is about memory and not about the base.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
 
 
 @contextmanager
-def _as_it_is(base: PreTrainedModel) -> Iterator[None]:
+def _undisturbed(base: PreTrainedModel) -> Iterator[None]:
     """Without dropout or the trainer's autocast."""
     with evaluation_mode(base), torch.autocast(text_embeddings(base).weight.device.type, enabled=False):
         yield
@@ -76,7 +76,7 @@ def is_causal(base: PreTrainedModel) -> bool:
     quiet, quiet_end, loud_end = _noise(base, 3, 4)
     sequences = torch.stack([torch.cat([quiet, quiet_end]), torch.cat([quiet, 30 * loud_end])])  # (2, 8, hidden)
     mask = torch.ones(sequences.shape[:2], dtype=torch.long, device=sequences.device)
-    with _as_it_is(base):
+    with _undisturbed(base):
         states = base(inputs_embeds=sequences, attention_mask=mask, use_cache=False).last_hidden_state
     first, second = states[:, :4].detach().float()
     return bool((first - second).abs().max() <= (1e-5 if _is_exact(base) else 1e-2) * first.abs().max())
@@ -160,7 +160,7 @@ def _compare(
     def read(layout: PackedRows, items: Tensor, before: Tensor | ReadInstruction, skip: bool) -> Tensor:
         return read_targets(base, layout, before, items, response, skip_unread=skip).detach().float()
 
-    with _as_it_is(base):
+    with _undisturbed(base):
         expected = read(*layout(rows[some], preceding[some], True), instruction, False)
         asked = layout(rows, preceding, not packed)
         try:

@@ -101,7 +101,7 @@ def best_items(
     """The best ``top_k`` eligible items of each row.
 
     Args:
-        chunks: First item id and ``(rows, chunk)`` scores of each chunk, which are written over.
+        chunks: First item id and ``(rows, chunk)`` scores of each chunk, in memory of its own, for it is written over.
         top_k: How many.
         seen: ``(rows, any)`` item ids to hide.
         candidates: ``(rows, any)`` item ids to choose from; ``None`` is the whole catalogue.
@@ -134,7 +134,7 @@ def target_ranks(
     it is compared in.
 
     Args:
-        chunks: First item id and ``(batch, chunk)`` scores of each chunk, which are written over.
+        chunks: First item id and ``(batch, chunk)`` scores of each chunk, in memory of its own, for it is written over.
         targets: ``(batch,)`` item ids.
         seen: ``(batch, any)`` item ids to hide. A target among them is a certain miss.
         candidates: ``(batch, any)`` negatives that the target is ranked among; ``None`` is the whole catalogue.

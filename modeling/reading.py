@@ -45,8 +45,8 @@ def read_instruction(base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
 class SharedLayer(DynamicLayer):
     """Keys and values of one layer, ``(1, heads, tokens, head dimension)``, that all rows of a pass look at.
 
-    What the rows add is handed on and not kept, for nothing is read behind them: a pass holds the long keys and values
-    of one layer at a time, and not of all.
+    What the rows add is handed on and not kept, for nothing is read behind them: without gradients, a pass holds the
+    long keys and values of one layer at a time.
     """
 
     keys: Tensor

@@ -1,15 +1,15 @@
 """What both models can do once they have a vector for a history: loss, ranks, recommendations."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from .histories import FIRST_ITEM_ID, check_item_ids, known_items, pack_right_padded
+from .evaluation_mode import evaluation_mode
+from .histories import FIRST_ITEM_ID, PAD_ID, check_item_ids, known_items, pack_right_padded
 from .losses import catalogue_cross_entropy
 from .ranking import Recommendations, ScoreChunks, best_items, catalogue_scores, target_ranks
 
@@ -20,19 +20,6 @@ def mean_over_targets(total: Tensor, n_targets: int, num_items_in_batch: Tensor 
     Where there is no target at all it is zero, and not NaN, which would spoil every weight.
     """
     return total / torch.as_tensor(n_targets if num_items_in_batch is None else num_items_in_batch).clamp_min(1)
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Within it no part of a model is training; behind it each is as it was."""
-    training = [module for module in model.modules() if module.training]
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 class Recommender(PreTrainedModel):
@@ -66,7 +53,8 @@ class Recommender(PreTrainedModel):
     def _known_history(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Right-padded known items and their numbers, checked."""
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")
-        items, n_items = pack_right_padded(input_ids, known_items(input_ids, attention_mask))
+        known = known_items(input_ids, attention_mask)
+        items, n_items = pack_right_padded(input_ids.masked_fill(~known, PAD_ID), known)
         if not self.scores_first_item and (empty := n_items == 0).any():
             row = int(empty.nonzero()[0])
             raise ValueError(f"Row {row} has no known item, and there is no prompt: nothing to read.")
@@ -94,7 +82,7 @@ class Recommender(PreTrainedModel):
         exclude_seen: bool = True,
         candidates: Tensor | None = None,
     ) -> Tensor:
-        """Rank of each row's target after its history, as [`target_ranks`].
+        """Rank of each row's target after its history, as [`target_ranks`], dropout switched off.
 
         Args:
             input_ids: ``(batch, seq)`` histories.
@@ -107,7 +95,8 @@ class Recommender(PreTrainedModel):
             ``(batch,)`` ranks, float32.
         """
         items, n_items = self._known_history(input_ids, attention_mask)
-        chunks = ScoreChunks(self.next_item_vectors(items, n_items), self.catalogue)
+        with evaluation_mode(self):
+            chunks = ScoreChunks(self.next_item_vectors(items, n_items), self.catalogue)
         return target_ranks(chunks, targets, seen=items if exclude_seen else None, candidates=candidates)
 
     @torch.no_grad()
@@ -123,6 +112,8 @@ class Recommender(PreTrainedModel):
     ) -> Recommendations:
         """The ``top_k`` items that come next, dropout switched off.
 
+        Several threads may ask a model in evaluation mode at once.
+
         Args:
             input_ids: ``(batch, seq)`` histories as the item tokenizer makes them, as many as you like.
             attention_mask: ``(batch, seq)``, 0 where nothing is to be read.
@@ -137,7 +128,7 @@ class Recommender(PreTrainedModel):
 
         Raises:
             ValueError: If ``top_k`` is not between 1 and the size of the catalogue, ``batch_size`` is below 1, an id
-                is outside the vocabulary, or a score is NaN.
+                is no whole number or outside the vocabulary, or a score is NaN.
         """
         size = self.config.vocab_size - FIRST_ITEM_ID
         if not 1 <= top_k <= size:
@@ -146,7 +137,10 @@ class Recommender(PreTrainedModel):
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         items, n_items = self._known_history(input_ids, attention_mask)
         if candidates is not None:
-            candidates = torch.as_tensor(candidates, device=items.device).expand(len(items), -1)
+            candidates = torch.as_tensor(candidates, device=items.device)
+            if candidates.numel() and (candidates.is_floating_point() or candidates.dtype == torch.bool):
+                raise ValueError(f"candidates must be item ids, whole numbers, not {candidates.dtype}")
+            candidates = candidates.long().expand(len(items), -1)
             check_item_ids(candidates, self.config.vocab_size, "candidates")
         parts = n_items.argsort(descending=True, stable=True).split(batch_size)
         with evaluation_mode(self):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,11 +50,20 @@ def test_recommend_throughput_compares_identical_recommendations(log, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["evaluation_share", "profile_step"])
-def test_the_others_say_what_they_ran_on(script, log, tmp_path):
-    result = run(script, "--dataset", log, *TINY, results=tmp_path)
-    assert result["hardware"]["threads"] >= 1
-    assert result["settings"]["dataset"] == "log.txt"
+def test_evaluation_is_measured_over_all_users(log, tmp_path):
+    result = run("evaluation_share", "--dataset", log, *TINY, results=tmp_path)
+    assert result["users_ranked"] == result["users_trained_on"] == 40
+    taken = result["seconds"]
+    assert result["full_ranking_of_an_epoch"] == taken["full ranking"] / taken["one packed epoch"]
+
+
+@pytest.mark.slow
+def test_a_profile_counts_all_time_and_no_slot_twice(log, tmp_path):
+    result = run("profile_step", "--dataset", log, *TINY, "--rounds", 1, results=tmp_path)
+    assert 0.5 < sum(result["share_of_time"].values()) <= 1
+    assert result["time_of_a_step_as_it_is"]["as it is"] == 1
+    one_pass, several = result["slots_for_one_that_is_filled"].values()
+    assert one_pass >= several >= 1
 
 
 @pytest.mark.slow
@@ -66,17 +76,26 @@ def test_a_large_base_is_measured_on_a_cpu_as_it_would_be_on_a_gpu(log, tmp_path
 
 
 @pytest.mark.slow
-def test_the_picture_is_drawn_from_the_results(tmp_path):
+def test_the_picture_shows_the_results(tmp_path):
     pytest.importorskip("matplotlib")
-    command = [sys.executable, str(BENCHMARKS / "picture.py"), "--picture", str(tmp_path / "speed.png")]
-    subprocess.run(command, check=True)
-    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+    pictures = []
+    for number, factor in enumerate((1, 1, 2)):
+        results = tmp_path / str(number)
+        shutil.copytree(BENCHMARKS / "results", results)
+        recommending = json.loads((results / "recommend_throughput-cpu.json").read_text())
+        recommending["users_per_second"]["alone"] *= factor
+        (results / "recommend_throughput-cpu.json").write_text(json.dumps(recommending))
+        command = [sys.executable, str(BENCHMARKS / "picture.py"), "--results", str(results)]
+        subprocess.run([*command, "--picture", str(results / "speed.png")], check=True)
+        pictures.append((results / "speed.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to measure memory")
 def test_a_step_over_a_large_catalogue_holds_a_part_of_its_scores(tmp_path):
-    result = run("large_catalogue", "--items", 100_000, "--users", 64, "--users_to_recommend", 1024, results=tmp_path)
+    flags = ["--items", 100_000, "--users", 64, "--users_to_recommend", 1024, "--processes", 1]
+    result = run("large_catalogue", *flags, results=tmp_path)
     shares = {(m["head"], m["what"]): m["memory_of_the_naive_way"] for m in result["measurements"]}
     assert len(shares) == 4
     assert all(share < 0.6 for share in shares.values()), shares

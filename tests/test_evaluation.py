@@ -54,6 +54,14 @@ def test_ranks_equal_a_walk_over_users_and_items(exclude_seen, batch_size, make_
     )
 
 
+def test_evaluating_leaves_each_part_in_the_mode_it_was_in(make_model, item_tokenizer):
+    model = make_model().train()
+    model.base.layers[0].eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    evaluate_ranking(model, Dataset.from_dict(ROWS), item_tokenizer)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+
+
 def test_sampled_negatives_are_all_a_target_is_ranked_among(make_model, item_tokenizer):
     model = make_model()
     negatives = {user: [f"item {number}" for number in range(20, 29)] for user in ROWS["user_id"]}

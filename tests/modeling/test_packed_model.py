@@ -299,6 +299,20 @@ def test_a_base_with_few_positions_is_not_probed_beyond_them(kind, make_base, ma
     assert_equal_ways(model, ids, None, ids)
 
 
+def test_a_verdict_on_wider_rows_still_says_what_the_one_before_said(make_model):
+    model = make_model(max_history=300)
+    long = torch.randint(2, 32, (1, 100))
+    many, mask = torch.randint(2, 32, (1, 150)), torch.zeros(1, 150, dtype=torch.long)
+    mask[0, :10] = 1
+    for _ in range(2):
+        model(long, labels=long)
+        model(many, mask, labels=many)
+    rows = rows_run(model)
+    model(long, labels=long)
+    model(many, mask, labels=many)
+    assert rows == [1, 1, 1, 1]  # instruction and row, no probe
+
+
 def test_memory_that_runs_out_is_not_taken_for_a_base_that_cannot(make_model):
     def out_of_memory(module, args, kwargs):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")

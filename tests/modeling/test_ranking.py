@@ -8,6 +8,7 @@ from e4srec_hf.modeling.ranking import target_ranks
 from hypothesis import given
 from hypothesis import strategies as st
 
+from e4srec_hf import SASRecConfig, SASRecModel
 from tests.conftest import VOCAB, random_batch
 
 V = 9
@@ -99,6 +100,45 @@ def test_places_that_no_item_can_take_hold_pad(make_model):
     assert best.item_ids[0].tolist() == [9, 0, 0]
     assert best.scores[0, 1:].tolist() == [-math.inf, -math.inf]
     assert sorted(best.item_ids[1].tolist()) == [10, 11, 12]
+
+
+@pytest.mark.parametrize("kind", ["e4srec", "sasrec"])
+def test_what_the_mask_hides_is_not_seen_whatever_else_is_in_the_batch(kind, make_model):
+    if kind == "e4srec":
+        model = make_model()
+    else:
+        torch.manual_seed(0)
+        model = SASRecModel(SASRecConfig(vocab_size=VOCAB, hidden_size=8)).eval()
+    ids = torch.tensor([[5, 6, 7, 8, 20], [8, 9, 10, 11, 12]])
+    mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]])
+    targets = torch.tensor([7, 12])
+    together, ranks = model.recommend(ids, mask, top_k=VOCAB - 6), model.target_ranks(ids, mask, targets)
+    for row in range(2):
+        history = ids[row : row + 1, : int(mask[row].sum())]
+        alone = model.recommend(history, top_k=VOCAB - 6)
+        assert torch.equal(together.item_ids[row], alone.item_ids[0])
+        assert ranks[row] == model.target_ranks(history, None, targets[row : row + 1])
+    assert ranks.isfinite().all()
+
+
+def test_ranks_are_taken_without_dropout(make_model):
+    model = make_model(lora={"r": 4, "lora_dropout": 0.5})
+    ids, mask = random_batch()
+    targets = torch.tensor([3, 4, 5, 6, 7])
+    expected = model.target_ranks(ids, mask, targets)
+    assert torch.equal(model.train().target_ranks(ids, mask, targets), expected)
+    assert model.training
+
+
+@pytest.mark.parametrize("candidates", [torch.tensor([9.0, 10.0]), torch.ones(4, dtype=torch.bool)], ids=str)
+def test_candidates_that_are_no_ids_are_refused(candidates, make_model):
+    with pytest.raises(ValueError, match=r"candidates must be item ids, whole numbers, not torch\."):
+        make_model().recommend(torch.tensor([[5, 6]]), candidates=candidates)
+
+
+def test_no_candidates_are_no_recommendations(make_model):
+    best = make_model().recommend(torch.tensor([[5, 6]]), top_k=2, candidates=[])
+    assert best.item_ids.tolist() == [[0, 0]]
 
 
 def test_candidates_may_be_one_list_for_all(make_model):

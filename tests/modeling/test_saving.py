@@ -80,6 +80,7 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "model.safetensors",
         "bases.py",
         "configuration_e4srec.py",
+        "evaluation_mode.py",
         "histories.py",
         "history_reader.py",
         "losses.py",
