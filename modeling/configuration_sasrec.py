@@ -15,9 +15,10 @@ class SASRecConfig(PreTrainedConfig):
         num_attention_heads: Attention heads a block.
         max_history: How many items before the target the model sees: the last ones.
         dropout: Dropout on the embeddings, the attention and both halves of a block.
-        loss: ``"ce"`` (softmax cross-entropy over the whole catalogue) or ``"bce"`` (binary cross-entropy of the
+        loss: ``"ce"`` (softmax cross-entropy over the whole catalogue), ``"sampled_softmax"`` (cross-entropy over the
+            target and sampled negatives, arXiv 2508.06450), or ``"bce"`` (binary cross-entropy of the
             target against sampled negatives, as in the original paper).
-        num_negatives: Negatives a target for ``"bce"``, drawn evenly from the items that are not in the row.
+        num_negatives: Negatives a target for the latter two, drawn evenly from the items that are not in the row.
         initializer_range: Standard deviation of the initial weights.
 
     Raises:
@@ -39,8 +40,8 @@ class SASRecConfig(PreTrainedConfig):
         initializer_range: float = 0.02,
         **kwargs: Any,
     ) -> None:
-        if loss not in ("ce", "bce"):
-            raise ValueError(f'loss must be "ce" or "bce", not {loss!r}')
+        if loss not in ("ce", "sampled_softmax", "bce"):
+            raise ValueError(f'loss must be "ce", "sampled_softmax" or "bce", not {loss!r}')
         if hidden_size % num_attention_heads:
             raise ValueError(
                 f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"

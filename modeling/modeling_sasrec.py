@@ -142,7 +142,7 @@ class SASRecModel(Recommender, AtomicSaveMixin):
         targets = labels[rows, columns]
         if self.config.loss == "ce":
             return self._cross_entropy(vectors, targets, num_items_in_batch)
-        loss = self._binary_cross_entropy(vectors, targets, input_ids.masked_fill(~known, PAD_ID)[rows])
+        loss = self._sampled_loss(vectors, targets, input_ids.masked_fill(~known, PAD_ID)[rows])
         loss = mean_over_targets(loss, len(targets), num_items_in_batch)
         logits = None if self.training else catalogue_scores(vectors, self.catalogue)
         return CausalLMOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
@@ -176,8 +176,8 @@ class SASRecModel(Recommender, AtomicSaveMixin):
             hidden = block(hidden)
         return self.norm(hidden)
 
-    def _binary_cross_entropy(self, states: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
-        """Sum over the targets of the loss of the target and the mean loss of its sampled negatives.
+    def _sampled_loss(self, states: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
+        """Sum over the targets of the loss against sampled negatives: a softmax, or the mean of binary losses.
 
         Args:
             states: ``(targets, hidden)``.
@@ -186,8 +186,11 @@ class SASRecModel(Recommender, AtomicSaveMixin):
         """
         negatives = sample_unseen(seen, self.config.vocab_size, self.config.num_negatives)  # (targets, negatives)
         table = self.item_embeddings.weight
-        positive_scores = (states * table[targets]).sum(-1)
-        negative_scores = (states.unsqueeze(1) * table[negatives]).sum(-1)
+        positive_scores = (states * table[targets]).sum(-1)  # (targets,)
+        negative_scores = (table[negatives] @ states.unsqueeze(2)).squeeze(2)  # (targets, negatives)
+        if self.config.loss == "sampled_softmax":
+            scores = torch.cat([positive_scores.unsqueeze(1), negative_scores], dim=1)
+            return F.cross_entropy(scores, torch.zeros_like(targets), reduction="sum")
         return -F.logsigmoid(positive_scores).sum() - F.logsigmoid(-negative_scores).mean(dim=1).sum()
 
 

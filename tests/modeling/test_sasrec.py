@@ -109,8 +109,9 @@ def test_a_history_scores_the_same_alone_and_in_any_batch():
     )
 
 
-def test_binary_cross_entropy_equals_a_loop_over_the_sampled_negatives():
-    model = make_sasrec(loss="bce", num_negatives=2).train()
+@pytest.mark.parametrize("kind", ["bce", "sampled_softmax"])
+def test_a_sampled_loss_equals_a_loop_over_the_sampled_negatives(kind):
+    model = make_sasrec(loss=kind, num_negatives=2).train()
     model.config.dropout = 0.0
     for module in model.modules():
         if hasattr(module, "p"):
@@ -132,8 +133,11 @@ def test_binary_cross_entropy_equals_a_loop_over_the_sampled_negatives():
     negatives = sample_unseen((ids * mask)[rows], VOCAB, 2)
     expected = 0.0
     for target, score, drawn in zip(targets, scores, negatives, strict=True):
-        expected += -torch.log(torch.sigmoid(score[target]))
-        expected += sum(-torch.log(1 - torch.sigmoid(score[item])) for item in drawn) / 2
+        if kind == "bce":
+            expected += -torch.log(torch.sigmoid(score[target]))
+            expected += sum(-torch.log(1 - torch.sigmoid(score[item])) for item in drawn) / 2
+        else:
+            expected += torch.log(score[target].exp() + sum(score[item].exp() for item in drawn)) - score[target]
     torch.testing.assert_close(loss, expected / len(targets), rtol=1e-4, atol=1e-5)
 
 
@@ -184,7 +188,7 @@ def test_a_pickled_sasrec_is_never_read(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss": "hinge"}, 'loss must be "ce" or "bce"'),
+        ({"loss": "hinge"}, 'loss must be "ce", "sampled_softmax" or "bce"'),
         ({"hidden_size": 10, "num_attention_heads": 3}, "10 is not a multiple of num_attention_heads 3"),
         ({"max_history": 0}, "max_history must be at least 1"),
         ({"num_negatives": 0}, "num_negatives must be at least 1"),
