@@ -50,7 +50,7 @@ def memory(axes: Axes, measurements: list[dict[str, Any]]) -> None:
         )
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_yticks([100, 300, 1000, 3000, 10_000], ["100", "300", "1,000", "3,000", "10,000"])
-    axes.set_title("Memory of a training step (linear head)", fontsize=10, loc="left")
+    axes.set_title("Training step, linear head", fontsize=10, loc="left")
     axes.set_xlabel("items in the catalogue", fontsize=9)
     axes.set_ylabel("MiB above weights\nand gradients", fontsize=9)
     axes.tick_params(labelsize=9)

@@ -113,7 +113,7 @@ def parse_arguments(
     argv: list[str],
 ) -> tuple[DataArguments, ModelArguments, SASRecArguments, TrainingArguments]:
     """Defaults, then the YAML file, then flags."""
-    parser = HfArgumentParser([DataArguments, ModelArguments, SASRecArguments, TrainingArguments])  # type: ignore[list-item]
+    parser = HfArgumentParser([DataArguments, ModelArguments, SASRecArguments, TrainingArguments], allow_abbrev=False)  # type: ignore[list-item]
     parser.add_argument("--config", help="A YAML file of settings, named like the flags; flags win.")
     parser.set_defaults(
         output_dir="outputs/e4srec",
@@ -138,6 +138,8 @@ def parse_arguments(
             parser.error(f"{config.config} has settings that are no flags: {', '.join(unknown)}")
         flags = [*as_flags(settings), *flags]  # the later one wins
     data, model, sasrec, training, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
+    if model.max_targets is not None and model.max_targets < 1:
+        parser.error(f"--max_targets must be at least 1, not {model.max_targets}")
     if training.push_to_hub:
         parser.error("--push_to_hub would upload checkpoints; train first, then upload the finished output folder.")
     return data, model, sasrec, training

@@ -36,7 +36,7 @@ def main() -> None:
     titles = item_titles(arguments.model)
     best = model.recommend(
         **batch.to(model.get_input_embeddings().weight.device),
-        top_k=arguments.top_k or min(10, len(tokenizer) - 2),
+        top_k=min(10, len(tokenizer) - 2) if arguments.top_k is None else arguments.top_k,
         exclude_seen=not arguments.include_seen,
     )
     items = tokenizer.convert_ids_to_tokens(best.item_ids[0].tolist())

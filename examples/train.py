@@ -20,6 +20,7 @@ from accelerate import PartialState
 from arguments import DataArguments, ModelArguments, SASRecArguments, parse_arguments, recipe
 from datasets import DatasetDict
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedTokenizerBase,
@@ -68,6 +69,9 @@ def train_sasrec(
     What `SASRecArguments` does not say, the scheduler, the warm-up and the precision among it, is as for the adapter.
     """
     directory = str(Path(str(training.output_dir), "sasrec"))
+    checkpointing: dict[str, Any] = {  # newer transformers have a second name for it
+        name: False for name in ("gradient_checkpointing", "activation_checkpointing") if hasattr(training, name)
+    }
     set_seed(training.seed)
     model = SASRecModel(
         SASRecConfig(
@@ -90,10 +94,10 @@ def train_sasrec(
             num_train_epochs=arguments.sasrec_epochs,
             per_device_train_batch_size=arguments.sasrec_batch_size,
             gradient_accumulation_steps=1,
-            gradient_checkpointing=False,
             weight_decay=arguments.sasrec_weight_decay,
             max_steps=-1,
             resume_from_checkpoint=None,
+            **checkpointing,
             **SELECT_ON_VALIDATION,
         ),
         tokenizer=tokenizer,
@@ -155,6 +159,22 @@ def make_model(arguments: ModelArguments, training: TrainingArguments, item_embe
     )
 
 
+def check_base(arguments: ModelArguments) -> None:
+    """Look for the base before SASRec is trained, which may take long.
+
+    Raises:
+        SystemExit: If its config, or a tokenizer for the prompt, cannot be found.
+    """
+    if arguments.base_model is None:
+        return
+    try:
+        AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
+        if arguments.instruction or arguments.response:
+            AutoTokenizer.from_pretrained(arguments.base_model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        sys.exit(f"--base_model {arguments.base_model} cannot be used: {error}")
+
+
 def find_checkpoints(training: TrainingArguments) -> dict[str, str | None]:
     """The checkpoints to go on from, of the adapter and of SASRec, and nothing left over from a run before.
 
@@ -208,6 +228,7 @@ def main(argv: list[str]) -> None:
     """Train, evaluate, save."""
     data, model_arguments, sasrec_arguments, training = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING)
+    check_base(model_arguments)
     if data.overwrite and str(training.resume_from_checkpoint or "false").lower() == "false":
         remove_checkpoints(training)
     checkpoints = find_checkpoints(training)
@@ -220,6 +241,8 @@ def main(argv: list[str]) -> None:
         sequences = load_sequences(data.dataset, user_column=data.user_column, items_column=data.items_column)
     tokenizer = build_item_tokenizer(list(titles) or catalogue(sequences))
     splits = leave_one_out(sequences)
+    if not len(splits["validation"]):
+        sys.exit(f"{data.dataset}: no user has three items, so there is no validation target to select on.")
     tests = {"full": splits["test"]}
     if data.negatives is not None:
         tests["sampled"] = with_sampled_negatives(

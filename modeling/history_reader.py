@@ -1,7 +1,7 @@
 """The reader of a model: it knows what its base can do, and keeps what the base made of the instruction."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from .bases import lora_layers
-from .packing import groups_of_similar_length, pack_rows, segments_of
+from .packing import Segments, groups_of_similar_length, pack_rows, segments_of
 from .probing import Verdict, packs_targets, shares_instruction, skips_unread
 from .reading import ReadInstruction, read_instruction, read_targets
 
@@ -19,6 +19,24 @@ ITEMS_TO_PROBE = 64
 SLOTS_WORTH_A_PASS = {"cpu": 256, "accelerator": 4096}
 
 logger = logging.get_logger(__name__)
+
+
+class Task(NamedTuple):
+    """What a base is to read: with its prompt, rows no wider than these.
+
+    Attributes:
+        base: The base.
+        prompt: ``(tokens, hidden)`` instruction and response.
+        max_history: How many items a row may have at most.
+        n_items: Items of the longest row.
+        n_targets: Targets of the row with most of them.
+    """
+
+    base: PreTrainedModel
+    prompt: tuple[Tensor, Tensor]
+    max_history: int
+    n_items: int = 0
+    n_targets: int = 0
 
 
 class HistoryReader:
@@ -62,35 +80,23 @@ class HistoryReader:
             nothing = ids.new_zeros(1, 1)
             return self.read(base, prompt, nothing, lift, nothing[0], nothing[0] + 1, max_history)[:0]
         instruction, response = prompt
-        longest = min(int(preceding.max()), max_history)
         segments = segments_of(rows, preceding, max_history)
         one_each = len(segments.row) == len(rows)  # nothing to share
-        if not one_each:
-            most_targets = int(torch.bincount(segments.of_target).max())
-            one_each = self.plain or not self.packing(base, prompt, longest, max_history, most_targets).passed
-            if one_each:
-                segments = segments_of(rows, preceding, max_history, one_each=True)
+        task = Task(base, prompt, max_history, int(segments.n_items.max()), most_targets(segments))
+        if not one_each and (self.plain or not self.packing(task).passed):
+            one_each = True
+            segments = segments_of(rows, preceding, max_history, one_each=True)
+            task = task._replace(n_targets=1)
         before: Tensor | ReadInstruction = instruction
-        # takes the cache away from the layers, and runs them again later
+        # checkpointing takes the cache away from the layers, and runs them again later
         checkpointing = base.training and any(getattr(m, "gradient_checkpointing", False) for m in base.modules())
-        can_share = len(instruction) > 0 and not self.plain and not checkpointing
-        if can_share and self.sharing(base, prompt, longest, max_history).passed:
+        in_full = self.plain or checkpointing
+        if not in_full and len(instruction) and self.sharing(task).passed:
             before = self._read_instruction(base, instruction)
-        n_before = len(instruction) if before is instruction else 0
-        n_targets = torch.bincount(segments.of_target)  # (segments,)
-        lengths = n_before + segments.n_items + len(response) * n_targets
-        skip_unread = (
-            not (self.plain or checkpointing)
-            and self._skipping(
-                base,
-                prompt,
-                longest,
-                max_history,
-                int(n_targets.max()),
-                shared=before is not instruction,
-                packed=not one_each,
-            ).passed
-        )
+        shared = before is not instruction
+        skip_unread = not in_full and self._skipping(task, shared=shared, packed=not one_each).passed
+        n_before = 0 if shared else len(instruction)
+        lengths = n_before + segments.n_items + len(response) * torch.bincount(segments.of_target)
         states, places = [], []
         enough = SLOTS_WORTH_A_PASS["cpu" if ids.device.type == "cpu" else "accelerator"]
         groups = [list(range(len(lengths)))] if self.plain else groups_of_similar_length(lengths.tolist(), enough)
@@ -102,80 +108,70 @@ class HistoryReader:
             places.append(targets)
         return torch.cat(states)[torch.cat(places).argsort()]
 
-    def packing(
-        self,
-        base: PreTrainedModel,
-        prompt: tuple[Tensor, Tensor],
-        longest: int,
-        max_history: int,
-        most_targets: int = 0,
-    ) -> Verdict:
-        """Whether all targets of a history of ``longest`` items can be read in one pass; a warning where not."""
-        shared = len(prompt[0]) > 0 and self.sharing(base, prompt, longest, max_history).passed
+    def packing(self, task: Task) -> Verdict:
+        """Whether all targets of a history can be read in one pass; a warning where not."""
+        shared = len(task.prompt[0]) > 0 and self.sharing(task).passed
 
         def probe(n_items: int, n_targets: int) -> Verdict:
-            verdict = packs_targets(base, *prompt, n_items, n_targets, shared=shared)
-            if not verdict.passed:
-                logger.warning(f"Each target is read in a row of its own, which takes much longer: {verdict.reason}.")
-            return verdict
+            return packs_targets(task.base, *task.prompt, n_items, n_targets, shared=shared)
 
-        return self._verdict(("packing", shared), base, prompt, longest, max_history, probe, most_targets)
+        return self._verdict(
+            ("packing", shared),
+            task,
+            probe,
+            logging.WARNING,
+            "Each target is read in a row of its own, which takes much longer",
+        )
 
-    def sharing(self, base: PreTrainedModel, prompt: tuple[Tensor, Tensor], longest: int, max_history: int) -> Verdict:
+    def sharing(self, task: Task) -> Verdict:
         """Whether the instruction can run once for all rows."""
 
-        def probe(n_items: int, _: int) -> Verdict:
-            verdict = shares_instruction(base, *prompt, n_items)
-            if not verdict.passed:
-                logger.info(f"The instruction is read again in each row: {verdict.reason}.")
-            return verdict
+        def probe(n_items: int, n_targets: int) -> Verdict:
+            return shares_instruction(task.base, *task.prompt, n_items)
 
-        return self._verdict("sharing", base, prompt, longest, max_history, probe)
+        task = task._replace(n_targets=0)  # whatever their number
+        return self._verdict("sharing", task, probe, logging.INFO, "The instruction is read again in each row")
 
-    def _skipping(
-        self,
-        base: PreTrainedModel,
-        prompt: tuple[Tensor, Tensor],
-        longest: int,
-        max_history: int,
-        most_targets: int,
-        *,
-        shared: bool,
-        packed: bool,
-    ) -> Verdict:
+    def _skipping(self, task: Task, *, shared: bool, packed: bool) -> Verdict:
         """Whether the last layer can leave out what is not read, where rows are read in such a way."""
 
         def probe(n_items: int, n_targets: int) -> Verdict:
-            verdict = skips_unread(base, *prompt, n_items, n_targets, shared=shared, packed=packed)
-            if not verdict.passed:
-                logger.info(f"The last layer works on all tokens: {verdict.reason}.")
-            return verdict
+            return skips_unread(task.base, *task.prompt, n_items, n_targets, shared=shared, packed=packed)
 
-        return self._verdict(("skipping", shared, packed), base, prompt, longest, max_history, probe, most_targets)
+        return self._verdict(
+            ("skipping", shared, packed), task, probe, logging.INFO, "The last layer works on all tokens"
+        )
 
     def _verdict(
-        self,
-        question: Any,
-        base: PreTrainedModel,
-        prompt: tuple[Tensor, Tensor],
-        longest: int,
-        max_history: int,
-        probe: Callable[[int, int], Verdict],
-        most_targets: int = 0,
+        self, question: Any, task: Task, probe: Callable[[int, int], Verdict], level: int, otherwise: str
     ) -> Verdict:
-        """A verdict on the base as it is, probed where there is none yet or only one on rows that are less wide."""
-        config = base.config.get_text_config()
-        key = (question, config._attn_implementation, prompt[0].dtype, prompt[0].device, *map(len, prompt))
+        """A verdict on the base as it is, probed where there is none yet or only one on rows that are less wide.
+
+        Args:
+            question: What is asked.
+            task: About which rows.
+            probe: Takes items and targets of the widest row to a verdict.
+            level: How loudly to say, once,
+            otherwise: what happens where the base does not pass.
+        """
+        config, n_prompt = task.base.config.get_text_config(), sum(map(len, task.prompt))
+        like = task.prompt[0]
+        key = (question, config._attn_implementation, like.dtype, like.device, *map(len, task.prompt))
         verdict = self._verdicts.get(key)
-        if verdict is None or (verdict.passed and (verdict.n_items < longest or verdict.n_targets < most_targets)):
-            if verdict is not None:  # the new one has to do for what the old one did for
-                longest, most_targets = max(longest, verdict.n_items), max(most_targets, verdict.n_targets)
+        if verdict is None or (
+            verdict.passed and (verdict.n_items < task.n_items or verdict.n_targets < task.n_targets)
+        ):
+            # a new one has to do for what the old one did for
+            longest = max(task.n_items, verdict.n_items if verdict else 0)
             n_items = ITEMS_TO_PROBE
             while n_items < longest:
                 n_items *= 2
-            places = getattr(config, "max_position_embeddings", None) or max_history + sum(map(len, prompt))
-            n_items = max(min(n_items, max_history, places - sum(map(len, prompt))), longest)
-            verdict = self._verdicts[key] = probe(n_items, max(n_items + 1, most_targets))
+            places = getattr(config, "max_position_embeddings", None) or task.max_history + n_prompt
+            n_items = max(min(n_items, task.max_history, places - n_prompt), longest)
+            verdict = probe(n_items, max(n_items + 1, task.n_targets, verdict.n_targets if verdict else 0))
+            self._verdicts[key] = verdict
+            if not verdict.passed:
+                logger.log(level, f"{otherwise}: {verdict.reason}.")
         return verdict
 
     def _read_instruction(self, base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
@@ -188,6 +184,11 @@ class HistoryReader:
         if kept is None or kept[1] != state or not same_tensor(kept[0], tokens):
             kept = self._kept = tokens, state, read_instruction(base, tokens)
         return kept[2]
+
+
+def most_targets(segments: Segments) -> int:
+    """Targets of the segment with most of them."""
+    return int(torch.bincount(segments.of_target).max())
 
 
 def same_tensor(one: Tensor, other: Tensor) -> bool:

@@ -35,7 +35,7 @@ from .bases import (
 )
 from .configuration_e4srec import E4SRecConfig
 from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_padded, target_positions
-from .history_reader import HistoryReader
+from .history_reader import HistoryReader, Task
 from .probing import Verdict
 from .ranking import catalogue_scores
 from .reading import let_the_last_layer_skip
@@ -378,7 +378,7 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
     @property
     def packing(self) -> Verdict:
         """Whether a history is read once for all its targets, and why not: probed on the base as it is now."""
-        return self.reader.packing(self.base, self._prompt(), 0, self.config.max_history)
+        return self.reader.packing(Task(self.base, self._prompt(), self.config.max_history))
 
     def merge_adapter(self) -> None:
         """Fold the LoRA weights into the base, which is then as fast as without them.

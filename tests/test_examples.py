@@ -122,6 +122,29 @@ def test_every_recipe_can_be_read(config, train):
     train.parse_arguments(["--config", str(config)])
 
 
+def test_mistakes_are_found_before_anything_is_trained(train, tmp_path, capsys):
+    def fails_with(*flags):
+        with pytest.raises(SystemExit) as stopped:
+            train.main(["--output_dir", str(tmp_path / "output"), "--use_cpu", "true", *map(str, flags)])
+        assert not list(tmp_path.glob("output/sasrec/*"))
+        return f"{stopped.value} {capsys.readouterr().err}"
+
+    (tmp_path / "short.txt").write_text("u1 a b\nu2 b\n")
+    (tmp_path / "log.txt").write_text("u1 a b c\nu2 b c a\n")
+    log = ("--dataset", tmp_path / "log.txt")
+    assert "no user has three items" in fails_with("--dataset", tmp_path / "short.txt")
+    assert "--max_targets must be at least 1, not 0" in fails_with(*log, "--max_targets", 0)
+    assert f"--base_model {tmp_path} cannot be used" in fails_with(*log, "--base_model", tmp_path)
+    with pytest.raises(ValueError, match="max_target"):  # no guessing what a flag may mean
+        train.main([*map(str, log), "--max_target", "3"])
+
+
+@pytest.mark.slow
+def test_the_adapter_trains_with_gradient_checkpointing_and_sasrec_without(log):
+    flags = ["--dataset", log / "log.txt", "--output_dir", log / "checkpointed", "--gradient_checkpointing", "true"]
+    assert "| E4SRec " in run(EXAMPLES / "train.py", *flags, *QUICK)
+
+
 @pytest.mark.slow
 def test_training_leaves_a_table_and_a_folder_that_loads(trained):
     output, text = trained
@@ -153,6 +176,8 @@ def test_the_folder_recommends_in_an_environment_without_the_package(trained):
     assert all(f"{item}  Book {int(item[1:])}" in again for item in sample["recommended"])
     refused = run(EXAMPLES / "recommend.py", output, "--history", "nonsense", expect_failure=True)
     assert "1 item id(s) are not in the catalogue: 'nonsense'" in refused
+    refused = run(EXAMPLES / "recommend.py", output, "--history", *history, "--top_k", 0, expect_failure=True)
+    assert "top_k must be between 1 and the 50 items of the catalogue, not 0" in refused
 
 
 @pytest.mark.slow

@@ -82,12 +82,14 @@ def tokenize_histories(
 
     Raises:
         ValueError: If an id is unknown and ``on_unknown="error"``; the first ones are named, with their row. If
-            ``histories`` is one history instead of a list of them.
+            ``histories`` is empty, or one history instead of a list of them.
     """
     if on_unknown not in ("unk", "error"):
         raise ValueError(f'on_unknown must be "unk" or "error", not {on_unknown!r}')
     if any(isinstance(history, str) for history in histories):
         raise ValueError("histories must be a list of lists of ids, one list a user; this is one list of ids.")
+    if not len(histories):
+        raise ValueError("histories is empty: give at least one list of ids, which may be empty itself.")
     rows = [item_token_ids(tokenizer, history) for history in histories]
     if on_unknown == "error":
         unknown = [

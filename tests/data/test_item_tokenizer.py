@@ -89,3 +89,8 @@ def test_one_history_is_not_taken_for_a_list_of_histories():
 def test_truncation_keeps_the_last_items():
     tokenizer = build_item_tokenizer(["a", "b", "c"], max_history=2)
     assert tokenizer(["a", "b", "c"], is_split_into_words=True, truncation=True)["input_ids"] == [3, 4]
+
+
+def test_no_histories_are_refused(item_tokenizer):
+    with pytest.raises(ValueError, match="histories is empty: give at least one list of ids"):
+        tokenize_histories(item_tokenizer, [])
