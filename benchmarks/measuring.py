@@ -145,8 +145,12 @@ def hardware(device: str) -> dict[str, Any]:
     }
 
 
-def write_result(name: str, arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
-    """Print the figures and write them, with the settings and the hardware, to the folder of results."""
+def write_result(name: str, arguments: argparse.Namespace, figures: dict[str, Any]) -> Path:
+    """Print the figures and write them, with the settings and the hardware, to the folder of results.
+
+    Returns:
+        The file.
+    """
     settings = {key: value for key, value in vars(arguments).items() if key not in ("dataset", "results")}
     if "dataset" in arguments:
         settings["dataset"] = Path(arguments.dataset).name
@@ -157,4 +161,4 @@ def write_result(name: str, arguments: argparse.Namespace, figures: dict[str, An
     kind = torch.device(arguments.device).type
     part = results / f".{name}.part"
     part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(results / f"{name}-{kind}.json")
+    return part.replace(results / f"{name}-{kind}.json")

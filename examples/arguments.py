@@ -38,6 +38,10 @@ class DataArguments:
     )
     negatives_seed: int = field(default=0, metadata={"help": "Seed of drawn negatives."})
     exclude_seen: bool = field(default=True, metadata={"help": "Hide the items of the history when ranking."})
+    rank_test: bool = field(
+        default=True,
+        metadata={"help": "Rank the test targets at the end. A search for settings leaves them alone: false."},
+    )
     all_targets: bool = field(
         default=False,
         metadata={
@@ -54,6 +58,10 @@ class DataArguments:
 class ModelArguments:
     """The adapter and its base."""
 
+    model: str = field(
+        default="e4srec",
+        metadata={"help": "What to train: the adapter, or SASRec alone.", "choices": ["e4srec", "sasrec"]},
+    )
     base_model: str | None = field(
         default=None,
         metadata={"help": "Hub id or folder of the base. Without it a small Llama with random weights is made."},
@@ -69,6 +77,8 @@ class ModelArguments:
         },
     )
     train_item_embeddings: bool = field(default=False, metadata={"help": "Train the item vectors too."})
+    item_dropout: float = field(default=0.0, metadata={"help": "Dropout on the item vectors that the base reads."})
+    base_dropout: float = field(default=0.0, metadata={"help": "Dropout on what each layer of the base adds."})
     instruction: str = field(default=PAPER_INSTRUCTION, metadata={"help": "Prompt text before the items."})
     response: str = field(default=PAPER_RESPONSE, metadata={"help": "Prompt text behind the items."})
     max_history: int = field(default=50, metadata={"help": "Items before a target that the models see."})
@@ -140,6 +150,8 @@ def parse_arguments(
     data, model, sasrec, training, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
     if model.max_targets is not None and model.max_targets < 1:
         parser.error(f"--max_targets must be at least 1, not {model.max_targets}")
+    if model.model == "sasrec" and model.item_embeddings is not None:
+        parser.error("--model sasrec trains item vectors: leave out --item_embeddings.")
     if training.push_to_hub:
         parser.error("--push_to_hub would upload checkpoints; train first, then upload the finished output folder.")
     return data, model, sasrec, training

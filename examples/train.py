@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from arguments import DataArguments, ModelArguments, SASRecArguments, parse_arguments, recipe
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -108,6 +108,7 @@ def train_sasrec(
         early_stopping_patience=arguments.sasrec_patience,
     )
     trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_state()  # the learning curve
     if trainer.is_world_process_zero():
         save_trained(as_saved(trainer), tokenizer, directory)
     trainer.accelerator.wait_for_everyone()
@@ -155,6 +156,8 @@ def make_model(arguments: ModelArguments, training: TrainingArguments, item_embe
         head=arguments.head,
         tuning=arguments.tuning,
         train_item_embeddings=arguments.train_item_embeddings,
+        item_dropout=arguments.item_dropout,
+        base_dropout=arguments.base_dropout,
         **placement,
     )
 
@@ -224,34 +227,94 @@ def sample_recommendations(
     return {"history": user["item_ids"], "recommended": items}
 
 
+def load_data(data: DataArguments) -> tuple[Dataset, dict[str, str]]:
+    """The sequences, and the titles of the items where they are made up."""
+    if data.dataset == "demo":
+        world = make_demo_world()
+        return world.sequences, world.titles
+    return load_sequences(data.dataset, user_column=data.user_column, items_column=data.items_column), {}
+
+
+def test_targets(
+    data: DataArguments, test: Dataset, sequences: Dataset, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Dataset]:
+    """The test targets by what they are ranked among; none where they are not to be ranked."""
+    if not data.rank_test:
+        return {}
+    tests = {"full": test}
+    if data.negatives is not None:
+        items = item_catalogue(tokenizer)
+        tests["sampled"] = with_sampled_negatives(
+            test, data.negatives, sequences=sequences, items=items, seed=data.negatives_seed
+        )
+    return tests
+
+
+def train_e4srec(
+    arguments: ModelArguments,
+    training: TrainingArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    splits: DatasetDict,
+    data: DataArguments,
+    item_embeddings: torch.Tensor,
+    checkpoint: str | None,
+) -> RankingTrainer:
+    """Train the adapter, selected on validation."""
+    model = make_model(arguments, training, item_embeddings)
+    trainer = RankingTrainer(
+        model,
+        training,
+        tokenizer=tokenizer,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        exclude_seen=data.exclude_seen,
+        max_targets=arguments.max_targets,
+        all_targets=data.all_targets,
+        early_stopping_patience=arguments.early_stopping_patience,
+    )
+    logger.info(
+        f"E4SRec: a step has {trainer.targets_a_step():.1f} targets on average. "
+        + ("A history is read once for all of them." if model.packing.passed else model.packing.reason)
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_state()  # the learning curve
+    return trainer
+
+
+def rank_tests(
+    rankers: dict[str, tuple[torch.nn.Module, PreTrainedTokenizerBase]],
+    tests: dict[str, Dataset],
+    data: DataArguments,
+    training: TrainingArguments,
+) -> dict[str, dict[str, RankingReport]]:
+    """Kind of ranking to model name to report."""
+    batch_size = training.per_device_eval_batch_size
+    return {
+        kind: {
+            name: evaluate_ranking(ranker, dataset, items, exclude_seen=data.exclude_seen, batch_size=batch_size)
+            for name, (ranker, items) in rankers.items()
+        }
+        for kind, dataset in tests.items()
+    }
+
+
 def main(argv: list[str]) -> None:
     """Train, evaluate, save."""
     data, model_arguments, sasrec_arguments, training = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING)
-    check_base(model_arguments)
+    only_sasrec = model_arguments.model == "sasrec"
+    if not only_sasrec:
+        check_base(model_arguments)
     if data.overwrite and str(training.resume_from_checkpoint or "false").lower() == "false":
         remove_checkpoints(training)
     checkpoints = find_checkpoints(training)
     output = Path(str(training.output_dir))
-    titles: dict[str, str] = {}
-    if data.dataset == "demo":
-        world = make_demo_world()
-        sequences, titles = world.sequences, world.titles
-    else:
-        sequences = load_sequences(data.dataset, user_column=data.user_column, items_column=data.items_column)
+    sequences, titles = load_data(data)
     tokenizer = build_item_tokenizer(list(titles) or catalogue(sequences))
     splits = leave_one_out(sequences)
     if not len(splits["validation"]):
         sys.exit(f"{data.dataset}: no user has three items, so there is no validation target to select on.")
-    tests = {"full": splits["test"]}
-    if data.negatives is not None:
-        tests["sampled"] = with_sampled_negatives(
-            splits["test"],
-            data.negatives,
-            sequences=sequences,
-            items=item_catalogue(tokenizer),
-            seed=data.negatives_seed,
-        )
+    tests = test_targets(data, splits["test"], sequences, tokenizer)
     logger.info(
         f"{data.dataset}: {len(sequences)} users, {len(tokenizer) - 2} items, "
         f"{len(splits['test'])} users with a test target"
@@ -271,64 +334,40 @@ def main(argv: list[str]) -> None:
             data,
             checkpoints["sasrec"],
         )
-    model = make_model(model_arguments, training, load_item_embeddings(source, tokenizer))
-    trainer = RankingTrainer(
-        model,
-        training,
-        tokenizer=tokenizer,
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        exclude_seen=data.exclude_seen,
-        max_targets=model_arguments.max_targets,
-        all_targets=data.all_targets,
-        early_stopping_patience=model_arguments.early_stopping_patience,
-    )
-    logger.info(
-        f"E4SRec: a step has {trainer.targets_a_step():.1f} targets on average. "
-        + ("A history is read once for all of them." if model.packing.passed else model.packing.reason)
-    )
-    trainer.train(resume_from_checkpoint=checkpoints["e4srec"])
-    if not trainer.is_world_process_zero():
-        return
-
-    model = as_saved(trainer)
     rankers: dict[str, tuple[torch.nn.Module, PreTrainedTokenizerBase]] = {
         "popularity": (PopularityModel(splits["train"]["item_ids"], tokenizer).to(training.device), tokenizer)
     }
     if is_sasrec(source):
         sasrec = SASRecModel.from_pretrained(source).to(training.device)
         rankers["SASRec"] = (sasrec, AutoTokenizer.from_pretrained(source))
-    rankers["E4SRec"] = (model, tokenizer)
-    reports: dict[str, dict[str, RankingReport]] = {
-        kind: {
-            name: evaluate_ranking(
-                ranker,
-                dataset,
-                items,
-                exclude_seen=data.exclude_seen,
-                batch_size=training.per_device_eval_batch_size,
-            )
-            for name, (ranker, items) in rankers.items()
-        }
-        for kind, dataset in tests.items()
-    }
-    save_trained(model, tokenizer, output)
-    settings = {name: value for part in (data, model_arguments, sasrec_arguments) for name, value in vars(part).items()}
-    write_model_card(
-        output,
-        model.config,
-        reports,
-        settings={**settings, **recipe(training)},
-        random_base=model_arguments.base_model is None,
-    )
+    if not only_sasrec:
+        vectors = load_item_embeddings(source, tokenizer)
+        trainer = train_e4srec(model_arguments, training, tokenizer, splits, data, vectors, checkpoints["e4srec"])
+        rankers["E4SRec"] = (as_saved(trainer), tokenizer)
+    if not PartialState().is_main_process:
+        return
+
+    reports = rank_tests(rankers, tests, data, training)
+    if not only_sasrec:
+        model = as_saved(trainer)
+        save_trained(model, tokenizer, output)
+        parts = (data, model_arguments, sasrec_arguments)
+        settings = {name: value for part in parts for name, value in vars(part).items()}
+        write_model_card(
+            output,
+            model.config,
+            reports,
+            settings={**settings, **recipe(training)},
+            random_base=model_arguments.base_model is None,
+        )
     for table in reports.values():
-        print(f"\nTest targets, {table['E4SRec'].protocol}; 95% bootstrap intervals over users\n")
+        print(f"\nTest targets, {table['popularity'].protocol}; 95% bootstrap intervals over users\n")
         print(results_table(table))
-    if data.dataset == "demo":
+    if data.dataset == "demo" and not only_sasrec:
         write_json(output / "item_titles.json", titles)
         sample = sample_recommendations(model, tokenizer, splits["test"][0], titles)
         write_json(output / "sample_recommendations.json", sample)
-    print(f"\nSaved to {output}")
+    print(f"\nSaved to {source if only_sasrec else output}")
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,7 +1,7 @@
 """The language model underneath: finding it, checking that it fits, and making the right part of it trainable."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -175,6 +176,38 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
             f"LoRA does not fit {type(base).__name__}: {error}\n"
             f'Its linear layers are {linear}; choose with lora={{"target_modules": […]}}.'
         ) from error
+
+
+def decoder_layers(base: PreTrainedModel) -> Sequence[nn.Module]:
+    """The stack of layers of a base; none where it has no list of as many as its config says."""
+    depth = base.config.get_text_config().num_hidden_layers
+    stacks = (module for module in base.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
+    return cast(Sequence[nn.Module], next(stacks, []))
+
+
+def drop_from_layers(base: PreTrainedModel, dropout: float) -> None:
+    """Put dropout on what each layer of a base adds to its input, for as long as the base is in training mode.
+
+    Raises:
+        ValueError: If there is dropout, but no layers are found.
+    """
+    layers = decoder_layers(base)
+    if dropout and not layers:
+        raise ValueError(f"base_dropout is {dropout}, but no stack of layers is found in {type(base).__name__}.")
+    for layer in layers:
+        layer._dropout_of_what_it_adds = dropout  # type: ignore[assignment]
+        if _drop not in layer._forward_hooks.values():  # the base may serve several models
+            layer.register_forward_hook(_drop, with_kwargs=True)
+
+
+def _drop(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    dropout = cast(float, layer._dropout_of_what_it_adds)
+    if not (dropout and layer.training):
+        return None
+    before = args[0] if args else kwargs["hidden_states"]
+    after = output[0] if isinstance(output, tuple) else output
+    dropped = before + F.dropout(after - before, dropout)
+    return (dropped, *output[1:]) if isinstance(output, tuple) else dropped
 
 
 def lora_layers(base: PreTrainedModel) -> Iterator[tuple[str, BaseTunerLayer]]:

@@ -58,6 +58,9 @@ class E4SRecConfig(PreTrainedConfig):
             projected to ``item_embedding_dim`` and multiplied with the item table).
         tuning: ``"lora"`` (the base is frozen and not saved) or ``"full"`` (the base is trained and saved whole).
         train_item_embeddings: Whether the item vectors are trained too. The paper keeps them as SASRec made them.
+        item_dropout: Dropout on the item vectors that are read, while training; the paper has none. Those that are
+            scored keep all.
+        base_dropout: Dropout on what each layer of the base adds to its input, while training; the paper has none.
         base_config: Config of the base as a dictionary; kept for ``tuning="full"`` only.
         format_version: Layout of the saved files.
 
@@ -82,6 +85,8 @@ class E4SRecConfig(PreTrainedConfig):
         head: str = "linear",
         tuning: str = "lora",
         train_item_embeddings: bool = False,
+        item_dropout: float = 0.0,
+        base_dropout: float = 0.0,
         base_config: dict[str, Any] | None = None,
         format_version: int = FORMAT_VERSION,
         **kwargs: Any,
@@ -97,6 +102,9 @@ class E4SRecConfig(PreTrainedConfig):
             )
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1, not {max_history}")
+        for name, dropout in (("item_dropout", item_dropout), ("base_dropout", base_dropout)):
+            if not 0 <= dropout < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {dropout}")
         self.base_model_name_or_path = base_model_name_or_path
         self.base_model_revision = base_model_revision
         self.vocab_size = vocab_size
@@ -113,6 +121,8 @@ class E4SRecConfig(PreTrainedConfig):
         self.head = head
         self.tuning = tuning
         self.train_item_embeddings = train_item_embeddings
+        self.item_dropout = item_dropout
+        self.base_dropout = base_dropout
         self.base_config = base_config
         self.format_version = format_version
         kwargs.setdefault("pad_token_id", 0)  # [PAD] of the item tokenizer

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.utils import cached_file, logging
@@ -22,6 +23,7 @@ from .bases import (
     check_hidden_size,
     check_prompt,
     default_target_modules,
+    drop_from_layers,
     find_tokenizer,
     full_path,
     lora_layers,
@@ -99,6 +101,7 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
             base = AutoModel.from_config(base_config, attn_implementation=config._attn_implementation)
         check_prompt(config, base)
         tune_base(base, config)
+        drop_from_layers(base, config.base_dropout)
         let_the_last_layer_skip(base)
         tokens = text_embeddings(base)
         hidden, device = tokens.embedding_dim, tokens.weight.device
@@ -368,7 +371,8 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
 
     def _lift(self, ids: Tensor) -> Tensor:
         """``(rows, items)`` ids to ``(rows, items, hidden)``."""
-        return self.input_proj(self.item_embeddings(ids)).to(text_embeddings(self.base).weight.dtype)
+        vectors = F.dropout(self.item_embeddings(ids), self.config.item_dropout, self.training)
+        return self.input_proj(vectors).to(text_embeddings(self.base).weight.dtype)
 
     def _prompt(self) -> tuple[Tensor, Tensor]:
         """Instruction and response, ``(tokens, hidden)`` each."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
+from .bases import decoder_layers
 from .packing import PackedRows, visible_slots
 
 
@@ -185,9 +186,7 @@ def _put_back(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor 
 
 def tokenwise_parts_of_the_last_layer(base: PreTrainedModel) -> list[nn.Module]:
     """Its MLP, where it has no experts, and the queries and the output of its attention: vectors in, vectors out."""
-    depth = base.config.get_text_config().num_hidden_layers
-    stacks = (module for module in base.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
-    last = next(stacks, [None])[-1]
+    last = [None, *decoder_layers(base)][-1]
     attention, mlp = getattr(last, "self_attn", None), getattr(last, "mlp", None)
     parts = [getattr(attention, "q_proj", None), getattr(attention, "o_proj", None)]
     if mlp is not None and not any("expert" in name for name, _ in mlp.named_modules()):

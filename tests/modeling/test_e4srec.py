@@ -224,6 +224,66 @@ def test_gradient_checkpointing_gives_the_same_gradients(make_model):
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-5, atol=1e-7)
 
 
+def test_item_dropout_drops_from_what_is_read_and_not_from_what_is_scored(make_model):
+    model = make_model(item_dropout=0.5, head="tied", lora={"r": 4, "lora_dropout": 0.0})
+    ids, mask = random_batch()
+    without = make_model(head="tied")
+    assert torch.equal(model(ids, mask).logits, without(ids, mask).logits)  # evaluation
+    read = []
+    model.input_proj.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    model.train()(ids, mask, labels=ids.masked_fill((mask == 0) | (ids == 1), -100))
+    table = model.item_embeddings.weight
+    vectors = torch.cat([part.flatten(0, -2) for part in read]).unsqueeze(1)  # (read, 1, width)
+    kept = (vectors == 2 * table) & (vectors != 0)
+    assert ((vectors == 0) | kept).all(-1).any(1).all()  # each is an item's, doubled, with zeros in it
+    assert 0.4 < (vectors == 0).float().mean() < 0.6
+    assert torch.equal(model.catalogue, table)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3", "gemma3"])
+def test_base_dropout_drops_from_what_a_layer_adds(kind, make_base, make_model):
+    ids, mask = random_batch()
+    base = make_base(kind)
+    logits = make_model(make_base(kind), tuning="full")(ids, mask).logits
+    model = make_model(base, tuning="full", base_dropout=0.5)
+    assert torch.equal(model(ids, mask).logits, logits)  # evaluation
+    model = make_model(base, tuning="full", base_dropout=0.5)  # the base again: it must not be dropped twice
+    layer = next(module for module in base.modules() if isinstance(module, torch.nn.ModuleList))[0]
+    hidden = torch.randn(2, 3, 32)
+    added = {}
+    arguments = {}
+    layer.register_forward_pre_hook(
+        lambda module, args, kwargs: arguments.update(args=args, kwargs=kwargs), with_kwargs=True
+    )
+    base(inputs_embeds=hidden)
+    for training in (False, True):
+        layer.train(training)
+        for module in layer.modules():  # dropout of its own would be in the way
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        output = layer(*arguments["args"], **arguments["kwargs"])
+        before = arguments["args"][0] if arguments["args"] else arguments["kwargs"]["hidden_states"]
+        added[training] = (output[0] if isinstance(output, tuple) else output) - before
+    dropped = added[True].abs() < 1e-6
+    assert 0.3 < dropped.float().mean() < 0.7
+    torch.testing.assert_close(added[True][~dropped], 2 * added[False][~dropped], rtol=1e-4, atol=1e-4)
+
+
+def test_base_dropout_needs_layers(make_base, make_model):
+    with pytest.raises(ValueError, match=r"base_dropout is 0.1, but no stack of layers is found in LlamaModel"):
+        make_model(make_base(num_hidden_layers=0), tuning="full", base_dropout=0.1)
+
+
+def test_a_base_without_layers_lifts_items_straight_into_the_head(make_base, make_model):
+    model = make_model(make_base(num_hidden_layers=0), tuning="full", head="tied", response="")
+    ids, mask = random_batch()
+    ids, mask = ids[3:4, -4:], torch.ones_like(mask[3:4, -4:])
+    lifted = model.input_proj(model.item_embeddings.weight[ids[0, -1]])
+    normed = lifted / (lifted.pow(2).mean() + model.base.config.rms_norm_eps).sqrt()
+    expected = model.item_embeddings.weight @ (model.score.weight @ normed)
+    torch.testing.assert_close(model(ids, mask).logits[0, 2:], expected[2:], rtol=1e-5, atol=1e-5)
+
+
 def test_a_model_with_a_language_modelling_head_lends_its_body(make_base, make_model):
     from transformers import LlamaForCausalLM
 
@@ -307,6 +367,8 @@ def test_the_prompt_of_the_paper_is_the_default():
         ({"tuning": "prefix"}, 'tuning must be "lora" or "full", not \'prefix\''),
         ({"vocab_size": 1}, "A table of 1 item tokens by 64 is none"),
         ({"max_history": 0}, "max_history must be at least 1, not 0"),
+        ({"item_dropout": 1.0}, "item_dropout must be at least 0 and below 1, not 1.0"),
+        ({"base_dropout": -0.1}, "base_dropout must be at least 0 and below 1, not -0.1"),
         ({"format_version": 99}, "format_version 99, but this code reads versions up to 1"),
     ],
 )

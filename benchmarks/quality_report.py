@@ -1,0 +1,112 @@
+"""What quality.py shows: a table, a paired bootstrap and a picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from e4srec_hf.metrics import user_metrics
+
+COLOURS = {"popularity": "#b8c2cc", "sasrec": "#dd8c3c", "e4srec": "#2b6cb0"}
+
+
+class PairedDifference(NamedTuple):
+    """A mean difference over users, its 95% interval, and how often a resample was above zero."""
+
+    difference: float
+    low: float
+    high: float
+    share_above_zero: float
+
+
+def paired_bootstrap(
+    ours: Sequence[Mapping[str, NDArray[np.float64]]],
+    theirs: Sequence[Mapping[str, NDArray[np.float64]]],
+    protocol: str,
+    metric: str,
+    resamples: int = 10_000,
+) -> PairedDifference:
+    """How far one model is above another, users being what is resampled.
+
+    A user's value is the mean over the seeds, so the interval holds for these trained models; another seed's would
+    differ by the spread of the table.
+
+    Args:
+        ours: Ranks by protocol, an entry a seed; users in the same order everywhere.
+        theirs: Likewise.
+        protocol: Which ranks.
+        metric: Of `user_metrics`.
+        resamples: Number of resamples.
+    """
+    means = [np.mean([user_metrics(ranks[protocol])[metric] for ranks in model], axis=0) for model in (ours, theirs)]
+    difference = means[0] - means[1]  # (users,)
+    generator = np.random.default_rng(0)
+    drawn = np.array(
+        [difference[generator.integers(len(difference), size=len(difference))].mean() for _ in range(resamples)]
+    )
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return PairedDifference(float(difference.mean()), float(low), float(high), float((drawn > 0).mean()))
+
+
+def markdown_table(results: Mapping[str, Mapping[str, Any]], columns: Sequence[tuple[str, str]]) -> str:
+    """A row a model, a column a protocol and metric: the mean over the seeds ± their standard deviation."""
+    header = ["model", *(f"{metric.upper()}, {protocol}" for protocol, metric in columns), "NDCG@10, validation"]
+    lines = [header, ["---"] * len(header)]
+    for result in results.values():
+        cells = []
+        for protocol, metric in columns:
+            value = result["test"][protocol][metric]
+            spread = "" if value["spread"] is None else f" ± {_short(value['spread'])}"
+            cells.append(_short(value["mean"]) + spread)
+        chosen = [run["validation"]["ndcg@10"] for run in result["runs"]]
+        lines.append([result["model"], *cells, _short(float(np.mean(chosen))) if chosen else ""])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _short(value: float) -> str:
+    """Four decimals without the zero in front, as the field prints them."""
+    return f"{value:.4f}".removeprefix("0")
+
+
+def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Bars of the test figures, and the learning curves on validation, a line a seed."""
+    figure, (bars, curves) = plt.subplots(1, 2, figsize=(13, 0.9 + 0.42 * max(len(results), 6)), width_ratios=[1.25, 1])
+    _bars(bars, results)
+    for name, result in results.items():
+        for run in result["runs"]:
+            curve = [(entry["epoch"], entry["ndcg@10"]) for entry in run["curve"]]
+            style = "-" if name.endswith("-best") else ":"
+            curves.plot(*zip(*curve, strict=True), style, color=COLOURS[result["kind"]], linewidth=1)
+        if result["runs"]:
+            curves.annotate(name, curve[-1], fontsize=7, xytext=(3, 0), textcoords="offset points", va="center")
+    curves.set_title("NDCG@10 on validation, a line a seed", fontsize=10, loc="left")
+    curves.set_xlabel("epochs", fontsize=9)
+    for axes in (bars, curves):
+        axes.tick_params(labelsize=8)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    part = path.with_name(f".{path.stem}.part.png")
+    figure.savefig(part, dpi=110)
+    part.replace(path)
+    plt.close(figure)
+
+
+def _bars(axes: Axes, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Horizontal bars in the order of the table, with the spread over seeds."""
+    values = [result["test"]["seen hidden"]["ndcg@10"] for result in results.values()]
+    axes.barh(
+        [result["model"] for result in results.values()],
+        [value["mean"] for value in values],
+        xerr=[value["spread"] or 0 for value in values],
+        color=[COLOURS[result["kind"]] for result in results.values()],
+        error_kw={"linewidth": 1},
+    )
+    for place, value in enumerate(values):
+        axes.text(value["mean"], place - 0.28, f" {_short(value['mean'])}", va="center", fontsize=7)
+    axes.invert_yaxis()
+    axes.set_title("NDCG@10 on the test targets, whole catalogue, seen items hidden", fontsize=10, loc="left")
