@@ -2,9 +2,8 @@
 
     python benchmarks/search.py --dataset Beauty.txt --search benchmarks/searches/beauty.yaml
 
-The file of the search names a recipe and lists grids: each entry gives settings of train.py with one value or a list
-of them, and all combinations are tried, everything else as in the recipe. No run of a search ranks a test target, and
-nothing here reads one.
+The file gives the settings of train.py to start from, and a list of trials. A trial changes some of them: where it
+gives a list of values, all combinations are tried. No run of a search ranks a test target, and nothing here reads one.
 """
 
 import argparse
@@ -18,13 +17,13 @@ from typing import Any
 import torch
 import yaml
 from measuring import RESULTS, write_result
-from runs import Trained, make_run, read_recipe, train_all
+from runs import Trained, make_run, train_all
 
 
-def trials(grids: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What each trial has other than the recipe, each once."""
+def combinations(trials: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What each trial changes, each once."""
     seen = []
-    for grid in grids:
+    for grid in trials:
         values = [value if isinstance(value, list) else [value] for value in grid.values()]
         for combination in itertools.product(*values):
             trial = dict(zip(grid, combination, strict=True))
@@ -49,7 +48,8 @@ def main() -> None:
     """Run the trials, write and print the log."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, type=Path, help="A text file: a line a user, user item item …")
-    parser.add_argument("--search", required=True, type=Path, help="YAML: recipe, seeds and grids.")
+    parser.add_argument("--search", required=True, type=Path, help="YAML: what to start from and what to try.")
+    parser.add_argument("--seeds", type=int, default=1, help="How many seeds of each trial.")
     parser.add_argument("--jobs", type=int, help="Runs at a time; by default one a core, and one on an accelerator.")
     parser.add_argument("--cache", type=Path, default=Path("outputs/quality"), help="Where runs are kept.")
     parser.add_argument("--results", default=str(RESULTS), help="Folder to write the log to.")
@@ -58,12 +58,11 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     jobs = arguments.jobs or (1 if cuda else os.cpu_count() or 1)
     search = yaml.safe_load(arguments.search.read_text(encoding="utf-8"))
-    recipe = read_recipe(arguments.search.parent / search["recipe"])
     cache = arguments.cache.absolute()
     runs = [
-        (trial, make_run(arguments.dataset.absolute(), recipe, trial, seed, cache))
-        for seed in range(search.get("seeds", 1))
-        for trial in trials(search["grids"])
+        (trial, make_run(arguments.dataset.absolute(), search["start"], trial, seed, cache))
+        for seed in range(arguments.seeds)
+        for trial in combinations(search["trials"])
     ]
     finished = {}
     for trained in train_all([run for _, run in runs], cache, jobs):
@@ -71,11 +70,11 @@ def main() -> None:
         logging.info(f"{trained.run.kind} {trained.run.key}: {trained.best}")
     log = [log_entry(trial, finished[run.key]) for trial, run in runs]
     settings = argparse.Namespace(
-        dataset=arguments.dataset, device="cuda" if cuda else "cpu", results=arguments.results, recipe=recipe
+        dataset=arguments.dataset, device="cuda" if cuda else "cpu", results=arguments.results, start=search["start"]
     )
     write_result(f"search-{arguments.search.stem}", settings, {"trials": log})
     for entry in sorted(log, key=lambda entry: -entry["ndcg@10"]):
-        print(f"{entry['ndcg@10']:.4f} {entry['hr@10']:.4f} {entry['kind']} {entry['changes'] or 'the recipe'}")
+        print(f"{entry['ndcg@10']:.4f} {entry['hr@10']:.4f} {entry['kind']} {entry['changes'] or 'the start'}")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,13 @@ class ModelArguments:
         },
     )
     train_item_embeddings: bool = field(default=False, metadata={"help": "Train the item vectors too."})
+    projection_init: str = field(
+        default="random",
+        metadata={
+            "help": "How the lifting layer and the head start; with orthogonal, the head undoes the lifting.",
+            "choices": ["random", "orthogonal"],
+        },
+    )
     item_dropout: float = field(default=0.0, metadata={"help": "Dropout on the item vectors that the base reads."})
     base_dropout: float = field(default=0.0, metadata={"help": "Dropout on what each layer of the base adds."})
     instruction: str = field(default=PAPER_INSTRUCTION, metadata={"help": "Prompt text before the items."})

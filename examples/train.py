@@ -156,6 +156,7 @@ def make_model(arguments: ModelArguments, training: TrainingArguments, item_embe
         head=arguments.head,
         tuning=arguments.tuning,
         train_item_embeddings=arguments.train_item_embeddings,
+        projection_init=arguments.projection_init,
         item_dropout=arguments.item_dropout,
         base_dropout=arguments.base_dropout,
         **placement,

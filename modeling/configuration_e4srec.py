@@ -58,6 +58,9 @@ class E4SRecConfig(PreTrainedConfig):
             projected to ``item_embedding_dim`` and multiplied with the item table).
         tuning: ``"lora"`` (the base is frozen and not saved) or ``"full"`` (the base is trained and saved whole).
         train_item_embeddings: Whether the item vectors are trained too. The paper keeps them as SASRec made them.
+        projection_init: How the lifting layer and the head of a fresh model start: ``"random"``, or ``"orthogonal"``,
+            which keeps angles and lengths and lets the head undo the lifting: what the base's residual stream carries
+            of an item scores the catalogue as the item's own vector does.
         item_dropout: Dropout on the item vectors that are read, while training; the paper has none. Those that are
             scored keep all.
         base_dropout: Dropout on what each layer of the base adds to its input, while training; the paper has none.
@@ -85,6 +88,7 @@ class E4SRecConfig(PreTrainedConfig):
         head: str = "linear",
         tuning: str = "lora",
         train_item_embeddings: bool = False,
+        projection_init: str = "random",
         item_dropout: float = 0.0,
         base_dropout: float = 0.0,
         base_config: dict[str, Any] | None = None,
@@ -96,6 +100,8 @@ class E4SRecConfig(PreTrainedConfig):
             raise ValueError(f'head must be "linear" or "tied", not {head!r}')
         if tuning not in ("lora", "full"):
             raise ValueError(f'tuning must be "lora" or "full", not {tuning!r}')
+        if projection_init not in ("random", "orthogonal"):
+            raise ValueError(f'projection_init must be "random" or "orthogonal", not {projection_init!r}')
         if vocab_size < 2 or item_embedding_dim < 1:
             raise ValueError(
                 f"A table of {vocab_size} item tokens by {item_embedding_dim} is none: 2 by 1 is the least"
@@ -121,6 +127,7 @@ class E4SRecConfig(PreTrainedConfig):
         self.head = head
         self.tuning = tuning
         self.train_item_embeddings = train_item_embeddings
+        self.projection_init = projection_init
         self.item_dropout = item_dropout
         self.base_dropout = base_dropout
         self.base_config = base_config

@@ -191,6 +191,8 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
         model = cls(settings, base)
         with torch.no_grad():
             model.item_embeddings.weight.copy_(table)
+        if settings.projection_init == "orthogonal":
+            model._start_orthogonal()
         return model.train()
 
     @classmethod
@@ -352,6 +354,14 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
             raise ValueError(f"Row {row} has a target behind no known item, and the prompt is empty.")
         vectors = self._vectors(pack_right_padded(input_ids, known)[0], rows, preceding)  # (targets, width)
         return self._cross_entropy(vectors, labels[rows, columns], num_items_in_batch)
+
+    @torch.no_grad()
+    def _start_orthogonal(self) -> None:
+        """Let the head undo the lifting: an item that is lifted and scored at once has its own vector's scores."""
+        nn.init.orthogonal_(self.input_proj.weight)  # (hidden, item dimension)
+        nn.init.zeros_(self.input_proj.bias)
+        back = self.input_proj.weight.T
+        self.score.weight.copy_(self.item_embeddings.weight @ back if self.config.head == "linear" else back)
 
     @property
     def catalogue(self) -> Tensor:

@@ -1,13 +1,21 @@
 """The benchmarks run, and what they compare gives the same numbers. How long it takes is not tested."""
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import NormalDist
 
+import numpy as np
 import pytest
+import torch
+import yaml
+from transformers import AutoModel, AutoTokenizer
+
+import e4srec_hf  # noqa: F401 - AutoModel knows its models
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TINY = ["--layers", "1", "--hidden_size", "64"]
@@ -20,6 +28,14 @@ def log(tmp_path_factory):
     rows = [" ".join([f"u{n}", *(f"i{(7 * n + 3 * k) % 30}" for k in range(3 + n % 20))]) for n in range(40)]
     path.write_text("\n".join(rows) + "\n")
     return path
+
+
+def load(script):
+    """A benchmark as a module."""
+    spec = importlib.util.spec_from_file_location(script, BENCHMARKS / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run(script, *flags, results):
@@ -99,3 +115,84 @@ def test_a_step_over_a_large_catalogue_holds_a_part_of_its_scores(tmp_path):
     shares = {(m["head"], m["what"]): m["memory_of_the_naive_way"] for m in result["measurements"]}
     assert len(shares) == 4
     assert all(share < 0.6 for share in shares.values()), shares
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """Settings that train in seconds."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(
+        "sasrec_hidden_size: 16\nsasrec_epochs: 3\nmade_base_hidden_size: 32\ntuning: full\nhead: tied\n"
+        'instruction: "Items: "\nresponse: ""\nper_device_train_batch_size: 16\nwarmup_steps: 2\nnum_train_epochs: 2\n'
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_quality_ranks_what_the_recipe_trains_and_trains_nothing_twice(log, recipe, tmp_path):
+    models = "popularity,sasrec-best,e4srec-best,no-base,random-vectors"
+    flags = ["--dataset", log, "--config", recipe, "--models", models, "--seeds", 2, "--cache", tmp_path / "cache"]
+    result = run("quality", *flags, results=tmp_path / "results")
+    assert list(result["models"]) == models.split(",")
+    for name, found in result["models"].items():
+        hidden = found["test"]["seen hidden"]["hr@10"]
+        assert hidden["mean"] == pytest.approx(sum(hidden["seeds"]) / len(hidden["seeds"]))
+        for trained in found["runs"]:
+            assert trained["validation"]["ndcg@10"] == max(epoch["ndcg@10"] for epoch in trained["curve"])
+            assert len(trained["curve"]) == (3 if found["kind"] == "sasrec" else 2), name
+    keys = {run["key"] for run in result["models"]["sasrec-best"]["runs"]}
+    assert {run["item_vectors"] for run in result["models"]["e4srec-best"]["runs"]} == keys
+    assert {run["item_vectors"] for run in result["models"]["random-vectors"]["runs"]} == {"random"}
+
+    # the figures are those of the saved model, ranked one user at a time by sorting
+    (run_of_first_seed, _) = result["models"]["e4srec-best"]["runs"]
+    folder = tmp_path / "cache" / f"e4srec-{run_of_first_seed['key']}"
+    model, items = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    hits = []
+    for line in log.read_text().splitlines():
+        *history, target = items.convert_tokens_to_ids(line.split()[1:])
+        scores = model(torch.tensor([history])).logits[0]
+        scores[[0, 1, *history]] = -torch.inf
+        hits.append(target not in history and target in scores.argsort(descending=True)[:10])
+    assert sum(hits) / len(hits) == result["models"]["e4srec-best"]["test"]["seen hidden"]["hr@10"]["seeds"][0]
+
+    weights = sorted((tmp_path / "cache").glob("**/model.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    shutil.rmtree(tmp_path / "results")
+    assert run("quality", *flags, results=tmp_path / "results")["models"] == result["models"]
+    assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+@pytest.mark.slow
+def test_a_search_looks_at_validation_only(log, recipe, tmp_path):
+    search = tmp_path / "search.yaml"
+    search.write_text(
+        f"start: {json.dumps(yaml.safe_load(recipe.read_text()))}\n"
+        "trials: [{model: sasrec}, {learning_rate: [1.0e-3, 1.0e-2]}, {learning_rate: 1.0e-3}]\n"
+    )
+    flags = ["--dataset", log, "--search", search, "--cache", tmp_path / "cache"]
+    result = run("search", *flags, results=tmp_path / "results")
+    changes = [trial["changes"] for trial in result["trials"]]
+    assert changes == [{"model": "sasrec"}, {"learning_rate": 1e-3}, {"learning_rate": 1e-2}]
+    for trial in result["trials"]:
+        folder = tmp_path / "cache" / f"{trial['kind']}-{trial['key']}"
+        state = json.loads(next(folder.glob("**/trainer_state.json")).read_text())
+        assert trial["ndcg@10"] == state["best_metric"]
+        assert not list(folder.glob("**/test_ranks*"))
+        assert "Test targets" not in (folder / "log.txt").read_text()
+        assert not (folder / "evaluation.json").exists()
+
+
+def test_the_paired_bootstrap_agrees_with_the_normal_interval():
+    quality_report = load("quality_report")
+    generator = np.random.default_rng(3)
+    ours, theirs = (
+        [{"seen hidden": generator.integers(1, top, size=4000).astype(float)} for _ in range(2)] for top in (38, 40)
+    )
+    found = quality_report.paired_bootstrap(ours, theirs, "seen hidden", "hr@10")
+    values = [np.mean([(ranks["seen hidden"] <= 10) for ranks in model], axis=0) for model in (ours, theirs)]
+    difference = values[0] - values[1]
+    half = 1.96 * difference.std() / len(difference) ** 0.5
+    assert found.difference == pytest.approx(difference.mean())
+    assert (found.low, found.high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=1e-3)
+    assert found.share_above_zero == pytest.approx(NormalDist(0, half / 1.96).cdf(difference.mean()), abs=0.02)

@@ -269,6 +269,22 @@ def test_base_dropout_drops_from_what_a_layer_adds(kind, make_base, make_model):
     torch.testing.assert_close(added[True][~dropped], 2 * added[False][~dropped], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("head", ["tied", "linear"])
+@pytest.mark.parametrize("hidden", [32, 8])  # wider and narrower than the item vectors
+def test_an_orthogonal_start_scores_a_lifted_item_as_its_own_vector(head, hidden, make_base, make_model, item_table):
+    base = make_base(hidden_size=hidden, head_dim=8)
+    model = make_model(base, head=head, projection_init="orthogonal")
+    lifted = model.input_proj(item_table)
+    hidden_states = lifted if head == "linear" else model.score(lifted)
+    scores = hidden_states @ model.catalogue.T
+    if hidden >= item_table.shape[1]:
+        expected = item_table @ item_table.T
+    else:  # what is left of a vector in the space that it is lifted to
+        basis, _ = torch.linalg.qr(model.input_proj.weight.T)
+        expected = item_table @ basis @ basis.T @ item_table.T
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_base_dropout_needs_layers(make_base, make_model):
     with pytest.raises(ValueError, match=r"base_dropout is 0.1, but no stack of layers is found in LlamaModel"):
         make_model(make_base(num_hidden_layers=0), tuning="full", base_dropout=0.1)
@@ -367,6 +383,7 @@ def test_the_prompt_of_the_paper_is_the_default():
         ({"tuning": "prefix"}, 'tuning must be "lora" or "full", not \'prefix\''),
         ({"vocab_size": 1}, "A table of 1 item tokens by 64 is none"),
         ({"max_history": 0}, "max_history must be at least 1, not 0"),
+        ({"projection_init": "zero"}, 'projection_init must be "random" or "orthogonal", not \'zero\''),
         ({"item_dropout": 1.0}, "item_dropout must be at least 0 and below 1, not 1.0"),
         ({"base_dropout": -0.1}, "base_dropout must be at least 0 and below 1, not -0.1"),
         ({"format_version": 99}, "format_version 99, but this code reads versions up to 1"),
