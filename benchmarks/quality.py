@@ -4,14 +4,13 @@
     python benchmarks/quality.py --dataset Beauty.txt --models sasrec-best,e4srec-best --seeds 1
 
 Leave-one-out, full ranking. Epochs are selected on validation, as the recipes were by `benchmarks/search.py`. Test
-targets are ranked here, for the models named below, whose settings this script has no way to change. Finished runs are
-kept by their settings and read again; a run that was interrupted goes on from its last epoch.
+targets are ranked here, once a recipe is fixed; no flag changes a setting. Finished runs are kept by their settings and
+read again; a run that was interrupted goes on from its last epoch.
 """
 
 import argparse
 import logging
 import os
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, disable_progress_bars
 from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_RESPONSE
-from measuring import RESULTS, write_result
+from measuring import write_result
 from numpy.typing import NDArray
 from quality_report import draw, markdown_table, paired_bootstrap
-from runs import Run, Trained, digest, make_run, read_recipe, train_all
+from runs import Run, Trained, add_arguments, check_arguments, code_digest, digest, make_run, read_recipe, train_all
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from e4srec_hf.data import (
@@ -48,10 +47,17 @@ AS_IN_THE_PAPER = {
     "item_dropout": 0.0,
     "base_dropout": 0.0,
     "learning_rate": 3e-4,
+    "lr_scheduler_type": "cosine",
+    "weight_decay": 0.1,
     "warmup_steps": 100,
     "num_train_epochs": 3,
+    "max_history": 50,
     "per_device_train_batch_size": 2,  # users: of Amazon Beauty about as many targets as the paper's 16
+    "sasrec_hidden_size": 64,
+    "sasrec_dropout": 0.2,
 }
+#: What the paper has other on a data set.
+IN_THE_PAPER_FOR = {"yelp": {"warmup_steps": 300, "num_train_epochs": 5}}
 FROZEN = {"tuning": "lora", "learning_rate": 2e-3}
 
 #: What is compared: a name, what it is in words, and how its settings differ from the recipe's.
@@ -73,7 +79,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {"model": "sasrec", "sasrec_loss": "sampled_softmax", "sasrec_num_negatives": 256},
     ),
     "sasrec-best": ("SASRec, the recipe's (full cross-entropy)", {"model": "sasrec"}),
-    "e4srec-paper": ("E4SRec as in the paper: frozen base, LoRA, linear head", AS_IN_THE_PAPER),
+    "e4srec-paper": ("E4SRec with the paper's settings: frozen base, LoRA, linear head", AS_IN_THE_PAPER),
     "e4srec-frozen": ("E4SRec, frozen base, LoRA, tied head", FROZEN),
     "e4srec-best": ("E4SRec, the recipe's (base trained whole)", {}),
     "no-prompt": ("… without a prompt", {"instruction": "", "response": ""}),
@@ -104,13 +110,15 @@ def rank(
     return ranks
 
 
-def rank_trained(trained: Trained, tests: dict[str, Dataset], negatives: str | None) -> dict[str, NDArray[np.float64]]:
+def rank_trained(
+    trained: Trained, tests: dict[str, Dataset], arguments: argparse.Namespace
+) -> dict[str, NDArray[np.float64]]:
     """As [`rank`], kept beside the run."""
-    suffix = f"-{digest(Path(negatives))[:16]}" if negatives is not None else ""
-    path = trained.folder / f"test_ranks{suffix}.npz"
+    suffix = "" if arguments.negatives is None else f"-{digest(Path(arguments.negatives))[:16]}"
+    path = trained.folder / f"test_ranks-{code_digest()}{suffix}.npz"
     if not path.is_file():
         items = AutoTokenizer.from_pretrained(trained.folder)
-        ranks = rank(AutoModel.from_pretrained(trained.folder), items, tests)
+        ranks = rank(AutoModel.from_pretrained(trained.folder).to(arguments.device), items, tests)
         part = path.with_name(f".{path.name}.part.npz")
         np.savez(part, **ranks)  # type: ignore[arg-type]
         part.replace(path)
@@ -134,41 +142,69 @@ def summary(ranks: list[dict[str, NDArray[np.float64]]]) -> dict[str, dict[str, 
     return by_protocol
 
 
-def best_on_validation(results: dict[str, dict[str, Any]], kind: str) -> str | None:
-    """The model of a kind with the highest mean NDCG@10 on validation."""
+def best_on_validation(results: dict[str, dict[str, Any]], family: str) -> str | None:
+    """The model of a family, ``sasrec-…`` or ``e4srec-…``, with the highest mean NDCG@10 on validation."""
     means = {
-        name: np.mean([seed["validation"]["ndcg@10"] for seed in result["runs"]])
+        name: np.mean([run["validation"]["ndcg@10"] for run in result["runs"]])
         for name, result in results.items()
-        if result["kind"] == kind
+        if name.startswith(f"{family}-")
     }
     return max(means, key=lambda name: means[name]) if means else None
+
+
+def compare(
+    results: dict[str, dict[str, Any]], ranks: dict[str, list[dict[str, NDArray[np.float64]]]]
+) -> dict[str, Any]:
+    """Every E4SRec against the best SASRec, and which E4SRec is best, both on validation."""
+    sasrec, e4srec = (best_on_validation(results, family) for family in ("sasrec", "e4srec"))
+    if sasrec is None or e4srec is None:
+        return {}
+    return {
+        "best_sasrec_on_validation": sasrec,
+        "best_e4srec_on_validation": e4srec,
+        "difference_from_best_sasrec": {
+            name: {
+                metric: paired_bootstrap(ranks[name], ranks[sasrec], "seen hidden", metric)._asdict()
+                for metric in ("hr@10", "ndcg@10")
+            }
+            for name, result in results.items()
+            if result["kind"] == "e4srec"
+        },
+    }
 
 
 def parse_arguments() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, type=Path, help="A text file: a line a user, user item item …")
+    add_arguments(parser, seeds=3)
     parser.add_argument("--config", type=Path, help="The recipe; by default the one in examples/configs of that name.")
-    parser.add_argument("--negatives", help="Rank among these negatives too: a line a user, user negative …")
+    parser.add_argument("--negatives", help="Rank among these too: a file, a line a user: user negative …")
     parser.add_argument("--models", default=",".join(MODELS), help="Of these: %(default)s.")
-    parser.add_argument("--seeds", type=int, default=3, help="How many.")
-    parser.add_argument("--jobs", type=int, help="Runs at a time; by default one a core, and one on an accelerator.")
-    parser.add_argument("--cache", type=Path, default=Path("outputs/quality"), help="Where runs are kept.")
-    parser.add_argument("--results", default=str(RESULTS), help="Folder to write the table, JSON and pictures to.")
     arguments = parser.parse_args()
+    check_arguments(parser, arguments)
     arguments.models = arguments.models.split(",")
     if unknown := sorted(set(arguments.models) - set(MODELS)):
         parser.error(f"there is no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
-    if not arguments.dataset.is_file():
-        parser.error(f"there is no file {arguments.dataset}")
     if arguments.config is None:
         arguments.config = CONFIGS / f"{arguments.dataset.stem.lower()}.yaml"
     if not arguments.config.is_file():
         parser.error(f"there is no recipe {arguments.config}: name one with --config")
-    cuda = torch.cuda.is_available()
-    arguments.jobs = arguments.jobs or (1 if cuda else os.cpu_count() or 1)
-    arguments.device = "cuda" if cuda else "cpu"
+    if arguments.negatives is not None and not Path(arguments.negatives).is_file():
+        parser.error(f"there is no file {arguments.negatives}")
     return arguments
+
+
+def plan(arguments: argparse.Namespace) -> dict[tuple[str, int], Run]:
+    """Model and seed to the run that it takes; none for popularity."""
+    recipe = read_recipe(arguments.config)
+    planned = {}
+    for name in arguments.models:
+        changes = MODELS[name][1]
+        if name == "e4srec-paper":
+            changes = changes | IN_THE_PAPER_FOR.get(arguments.dataset.stem.lower(), {})
+        for seed in range(arguments.seeds) if name != "popularity" else ():
+            planned[name, seed] = make_run(arguments.dataset, recipe, changes, seed, arguments.cache)
+    return planned
 
 
 def main() -> None:
@@ -176,76 +212,60 @@ def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     disable_progress_bars()
-    torch.set_num_threads(os.cpu_count() or 1)
-    recipe = read_recipe(arguments.config)
-    seeds = range(arguments.seeds)
-    cache: Path = arguments.cache.absolute()
-    planned = {
-        (name, seed): make_run(arguments.dataset.absolute(), recipe, MODELS[name][1], seed, cache)
-        for name in arguments.models
-        if name != "popularity"
-        for seed in seeds
-    }
-    finished: dict[str, Trained] = {}
-    for trained in train_all(planned.values(), cache, arguments.jobs):
-        finished[trained.run.key] = trained
-        took = "" if trained.seconds is None else f" in {trained.seconds:.0f} s"
-        logging.info(f"{trained.run.kind} {trained.run.key}{took}: {trained.best}")
-
     splits, tests, items = load(arguments)
+    planned = plan(arguments)
+    finished: dict[str, Trained] = {}
+    for trained in train_all(planned.values(), arguments.cache, arguments.jobs):
+        finished[trained.run.key] = trained
+        logging.info(f"{trained.run.kind} {trained.run.key}: {trained.best}")
+
+    torch.set_num_threads(os.cpu_count() or 1)
     results: dict[str, dict[str, Any]] = {}
-    ranks: dict[str, list[dict[str, NDArray[np.float64]]]] = defaultdict(list)
+    ranks: dict[str, list[dict[str, NDArray[np.float64]]]] = {}
     for name in arguments.models:
-        words, _ = MODELS[name]
-        runs: list[dict[str, Any]] = []
+        of_seeds = [finished[run.key] for (model, _), run in planned.items() if model == name]
         if name == "popularity":
             ranks[name] = [rank(PopularityModel(splits["train"]["item_ids"], items), items, tests)]
-        for seed in seeds if name != "popularity" else ():
-            trained = finished[planned[name, seed].key]
-            ranks[name].append(rank_trained(trained, tests, arguments.negatives))
-            run = trained.run
-            runs.append(
-                {
-                    "seed": seed,
-                    "settings": run.settings,
-                    "item_vectors": run.vectors.key if isinstance(run.vectors, Run) else run.vectors and "random",
-                    "key": run.key,
-                    "seconds": trained.seconds,
-                    "validation": trained.best,
-                    "curve": trained.curve,
-                }
-            )
-        kind = planned[name, 0].kind if runs else "popularity"
-        results[name] = {"model": words, "kind": kind, "test": summary(ranks[name]), "runs": runs}
-
-    figures: dict[str, Any] = {"models": results, "users": len(tests["full"]), "items": len(items) - 2}
-    sasrec, e4srec = (best_on_validation(results, kind) for kind in ("sasrec", "e4srec"))
-    if sasrec is not None and e4srec is not None:
-        figures["best E4SRec against best SASRec, both chosen on validation"] = {
-            "e4srec": e4srec,
-            "sasrec": sasrec,
-            **{
-                metric: paired_bootstrap(ranks[e4srec], ranks[sasrec], "seen hidden", metric)._asdict()
-                for metric in ("hr@10", "ndcg@10")
-            },
+        else:
+            ranks[name] = [rank_trained(trained, tests, arguments) for trained in of_seeds]
+        results[name] = {
+            "model": MODELS[name][0],
+            "kind": of_seeds[0].run.kind if of_seeds else "popularity",
+            "test": summary(ranks[name]),
+            "runs": [describe(trained) for trained in of_seeds],
         }
+    figures: dict[str, Any] = {"models": results, "users": len(tests["full"]), "items": len(items) - 2}
     columns = COLUMNS + [("sampled negatives", m) for m in ("hr@1", "hr@10", "ndcg@10") if "sampled" in tests]
     table = markdown_table(results, columns)
-    stem = f"quality-{arguments.dataset.stem.lower()}"
     settings = argparse.Namespace(
         dataset=arguments.dataset,
         negatives=arguments.negatives and Path(arguments.negatives).name,
         config=arguments.config.name,
         models=arguments.models,
         seeds=arguments.seeds,
-        jobs=arguments.jobs,
         device=arguments.device,
         results=arguments.results,
     )
-    written = write_result(stem, settings, figures)
+    written = write_result(f"quality-{arguments.dataset.stem.lower()}", settings, figures | compare(results, ranks))
     written.with_suffix(".md").write_text(table, encoding="utf-8")
     draw(results, written.with_suffix(".png"))
     print(table)
+
+
+def describe(trained: Trained) -> dict[str, Any]:
+    """A run for the JSON."""
+    run = trained.run
+    return {
+        "seed": run.seed,
+        "settings": run.settings,
+        "item_vectors": run.vectors.key if isinstance(run.vectors, Run) else run.vectors and run.vectors.name,
+        "key": run.key,
+        "code": trained.code,
+        "seconds": trained.seconds,
+        "threads": trained.threads,
+        "validation": trained.best,
+        "curve": trained.curve,
+    }
 
 
 def load(arguments: argparse.Namespace) -> tuple[DatasetDict, dict[str, Dataset], PreTrainedTokenizerBase]:

@@ -1,10 +1,14 @@
 """Runs of examples/train.py, kept in folders named after their settings, so that nothing is trained twice.
 
-A run never sees a test target: `--rank_test false`. What it leaves is a model and its learning curve on validation.
+A run never sees a test target: `--rank_test false`. What it leaves is a model and its learning curve on validation. A
+folder is named after data, settings and seed, and not after the code: `run.json` says which code trained it, and a run
+of other code is used with a warning.
 """
 
+import argparse
 import hashlib
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -13,21 +17,50 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
+import torch
+import transformers
 import yaml
+from filelock import FileLock
 
+import e4srec_hf
+from e4srec_hf import SASRecConfig
 from e4srec_hf.data import build_item_tokenizer, catalogue, load_sequences
 
 TRAIN = Path(__file__).parent.parent / "examples" / "train.py"
-#: Settings that say where and how a run goes, and not what comes out of it.
-NO_SETTINGS = ("output_dir", "dataset", "seed", "overwrite", "disable_tqdm", "use_cpu")
+STATE = "trainer_state.json"
+#: What a run has from elsewhere than its settings.
+NO_SETTINGS = ("output_dir", "dataset", "seed", "overwrite", "rank_test", "resume_from_checkpoint")
 #: Settings of the adapter's training that SASRec's follows too.
-SHARED_WITH_SASREC = ("max_history", "all_targets", "lr_scheduler_type", "warmup_steps", "bf16")
+SHARED_WITH_SASREC = ("max_history", "all_targets", "exclude_seen", "lr_scheduler_type", "warmup_steps", "bf16")
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser, seeds: int) -> None:
+    """The arguments of whatever trains runs."""
+    parser.add_argument("--dataset", required=True, type=Path, help="A text file: a line a user, user item item …")
+    parser.add_argument("--seeds", type=int, default=seeds, help="How many; %(default)s by default.")
+    parser.add_argument("--jobs", type=int, help="Runs at a time; by default one a core, and one on an accelerator.")
+    parser.add_argument("--cache", type=Path, default=Path("outputs/quality"), help="Where runs are kept.")
+    parser.add_argument("--results", type=Path, default=Path("outputs/quality/results"), help="Folder to write to.")
+
+
+def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Find mistakes before anything is trained, and fill in what was left out."""
+    if not arguments.dataset.is_file():
+        parser.error(f"there is no file {arguments.dataset}")
+    if arguments.seeds < 1 or (arguments.jobs is not None and arguments.jobs < 1):
+        parser.error("--seeds and --jobs must be at least 1")
+    arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
+    arguments.jobs = arguments.jobs or (1 if arguments.device == "cuda" else os.cpu_count() or 1)
+    arguments.dataset, arguments.cache = arguments.dataset.absolute(), arguments.cache.absolute()
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -87,66 +120,104 @@ class Run:
         """Train it, or go on where it stopped, or read what an earlier call left."""
         folder = self.folder(cache)
         done = folder / "run.json"
-        if not done.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "settings.yaml").write_text(yaml.safe_dump(self.settings, allow_unicode=True), encoding="utf-8")
-            started = any(folder.glob("**/checkpoint-*/trainer_state.json"))
-            how = ["--resume_from_checkpoint", "true"] if started else ["--overwrite", "true"]
-            begin = time.perf_counter()
-            with (folder / "log.txt").open("a", encoding="utf-8") as log:
-                code = subprocess.run(  # noqa: S603 - this very Python
-                    [*self.command(cache), *how, "--disable_tqdm", "true"],
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-                    check=False,
-                ).returncode
-            if code:
-                tail = (folder / "log.txt").read_text(encoding="utf-8").splitlines()[-15:]
-                raise RuntimeError(f"{shlex.join(self.command(cache))}\nfailed with {code}:\n" + "\n".join(tail))
-            for checkpoint in folder.glob("**/checkpoint-*"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):  # another benchmark may want the same
+            if not done.is_file():
+                seconds = self._train(cache, threads)
+                states = {int(path.parent.name.split("-")[1]): path for path in folder.glob(f"**/{STATE}")}
+                curve = learning_curve(json.loads(states[max(states)].read_text(encoding="utf-8"))["log_history"])
+                content = {
+                    "settings": self.settings,
+                    "seed": self.seed,
+                    "code": code_digest(),
+                    "seconds": seconds,
+                    "threads": threads,
+                    "curve": curve,
+                }
+                part = folder / ".run.json.part"
+                part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                part.replace(done)
+                for checkpoint in folder.glob("**/checkpoint-*"):
+                    shutil.rmtree(checkpoint)
+        found = json.loads(done.read_text(encoding="utf-8"))
+        if found["code"] != code_digest():
+            logger.warning(f"{folder} was trained by other code than this. Remove it to train it again.")
+        return Trained(
+            self, self.model_folder(cache), found["curve"], found["code"], found["seconds"], found["threads"]
+        )
+
+    def _train(self, cache: Path, threads: int) -> float | None:
+        """Seconds that it took, ``None`` where it had been interrupted."""
+        folder = self.folder(cache)
+        (folder / "settings.yaml").write_text(yaml.safe_dump(self.settings, allow_unicode=True), encoding="utf-8")
+        for checkpoint in folder.glob("**/checkpoint-*"):
+            if not (checkpoint / STATE).is_file():  # written last: the run was interrupted before
                 shutil.rmtree(checkpoint)
-            seconds = None if started else time.perf_counter() - begin
-            part = folder / ".run.json.part"
-            part.write_text(json.dumps({"settings": self.settings, "seed": self.seed, "seconds": seconds}, indent=1))
-            part.replace(done)
-        return Trained(self, self.model_folder(cache), json.loads(done.read_text(encoding="utf-8"))["seconds"])
+        resumes = any(folder.glob(f"**/{STATE}"))
+        how = ["--resume_from_checkpoint", "true"] if resumes else ["--overwrite", "true"]
+        begin = time.perf_counter()
+        with (folder / "log.txt").open("a", encoding="utf-8") as log:
+            code = subprocess.run(  # noqa: S603 - this very Python
+                [*self.command(cache), *how, "--disable_tqdm", "true"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                check=False,
+            ).returncode
+        if code:
+            tail = (folder / "log.txt").read_text(encoding="utf-8").splitlines()[-15:]
+            raise RuntimeError(f"{shlex.join(self.command(cache))}\nfailed with {code}:\n" + "\n".join(tail))
+        return None if resumes else time.perf_counter() - begin
 
 
-@dataclass
+@dataclass(frozen=True)
 class Trained:
     """A finished run.
 
     Attributes:
         run: What was trained.
         folder: The model, as `AutoModel` loads it.
-        seconds: Time of the training process; ``None`` where it was interrupted.
         curve: An entry an epoch: ``epoch``, ``loss``, and ``hr@10`` and ``ndcg@10`` on validation.
+        code: Digest of the code that trained it.
+        seconds: Wall time of the training process, whatever ran beside it; ``None`` where it was interrupted.
+        threads: Threads that it had.
     """
 
     run: Run
     folder: Path
+    curve: list[dict[str, float]]
+    code: str
     seconds: float | None
-    curve: list[dict[str, float]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        log = json.loads((self.folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-        losses = {entry["epoch"]: entry["loss"] for entry in log if "loss" in entry}
-        self.curve = [
-            {
-                "epoch": entry["epoch"],
-                "loss": losses.get(entry["epoch"], float("nan")),
-                "hr@10": entry["eval_hr@10"],
-                "ndcg@10": entry["eval_ndcg@10"],
-            }
-            for entry in log
-            if "eval_ndcg@10" in entry
-        ]
+    threads: int
 
     @property
     def best(self) -> dict[str, float]:
         """The epoch that was selected: the best on validation."""
         return max(self.curve, key=lambda entry: entry["ndcg@10"])
+
+
+def learning_curve(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The log of a `Trainer`, an entry an epoch."""
+    losses = {entry["epoch"]: entry["loss"] for entry in log if "loss" in entry}
+    return [
+        {
+            "epoch": entry["epoch"],
+            "loss": losses[entry["epoch"]],
+            "hr@10": entry["eval_hr@10"],
+            "ndcg@10": entry["eval_ndcg@10"],
+        }
+        for entry in log
+        if "eval_ndcg@10" in entry
+    ]
+
+
+@lru_cache
+def code_digest() -> str:
+    """Of all code that training runs through, the installed package's and the script's, and of the versions below."""
+    package = Path(e4srec_hf.__file__).parent
+    files = [*sorted(package.glob("**/*.py")), TRAIN, TRAIN.with_name("arguments.py")]
+    versions = [module.__version__ for module in (torch, transformers, peft)]
+    return hashlib.sha256(json.dumps([*map(digest, files), versions]).encode()).hexdigest()[:16]
 
 
 def digest(path: Path) -> str:
@@ -161,28 +232,36 @@ def make_run(dataset: Path, recipe: dict[str, Any], changes: dict[str, Any], see
         dataset: The sequences.
         recipe: Settings of train.py, of both stages.
         changes: Settings that differ. ``model: sasrec`` makes a SASRec. An adapter's SASRec is the recipe's, whatever
-            is changed of the adapter, unless ``sasrec_…`` is changed, or ``item_embeddings: random`` takes its place.
+            is changed of the adapter, unless ``sasrec_…`` is changed, or ``item_embeddings`` takes its place: a file,
+            or ``random``.
         seed: Of both stages.
         cache: Where random item vectors are written.
+
+    Raises:
+        ValueError: If a setting is none of a recipe.
     """
+    if wrong := sorted((recipe | changes).keys() & set(NO_SETTINGS)):
+        raise ValueError(f"{', '.join(wrong)} cannot be set for a run: leave it out.")
     settings = recipe | changes
     only_sasrec = settings.pop("model", "e4srec") == "sasrec"
     for_sasrec = settings if only_sasrec else recipe | {k: v for k, v in changes.items() if k.startswith("sasrec_")}
     sasrec = {k: v for k, v in for_sasrec.items() if k.startswith("sasrec_") or k in SHARED_WITH_SASREC}
     if only_sasrec:
         return Run(dataset, sasrec, seed)
-    vectors: Run | Path = Run(dataset, sasrec, seed)
-    if settings.pop("item_embeddings", None) == "random":
+    source = settings.pop("item_embeddings", None)
+    vectors: Run | Path = Run(dataset, sasrec, seed) if source is None else Path(source).absolute()
+    if source == "random":
         vectors = random_vectors(dataset, sasrec["sasrec_hidden_size"], seed, cache)
     return Run(dataset, {k: v for k, v in settings.items() if not k.startswith("sasrec_")}, seed, vectors)
 
 
 def random_vectors(dataset: Path, width: int, seed: int, cache: Path) -> Path:
-    """A file of item vectors drawn from a standard normal distribution."""
+    """A file of item vectors as a SASRec starts with them."""
     path = cache / f"random-{digest(dataset)[:16]}-{width}-{seed}.npy"
     rows = len(build_item_tokenizer(catalogue(load_sequences(str(dataset)))))
     cache.mkdir(parents=True, exist_ok=True)
-    np.save(path, np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32))
+    vectors = np.random.default_rng(seed).normal(scale=SASRecConfig().initializer_range, size=(rows, width))
+    np.save(path, vectors.astype(np.float32))
     return path
 
 
@@ -190,7 +269,8 @@ def train_all(runs: Iterable[Run], cache: Path, jobs: int) -> Iterator[Trained]:
     """Train ``jobs`` at a time, each on its share of the processor, the SASRecs that others build on first."""
     wanted = {run.key: run for run in runs}
     vectors = {run.vectors.key: run.vectors for run in wanted.values() if isinstance(run.vectors, Run)}
-    threads = max((os.cpu_count() or 1) // jobs, 1)
+    at_a_time = min(jobs, max(len(vectors), len(wanted.keys() - vectors.keys())))  # adapters wait for their SASRec
+    threads = max((os.cpu_count() or 1) // at_a_time, 1)
     futures: dict[str, Future[Trained]] = {}
 
     def train(run: Run) -> Trained:
@@ -198,7 +278,7 @@ def train_all(runs: Iterable[Run], cache: Path, jobs: int) -> Iterator[Trained]:
             futures[run.vectors.key].result()
         return run.train(cache, threads)
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(at_a_time) as pool:
         for key, run in {**vectors, **wanted}.items():
             futures[key] = pool.submit(train, run)
         try:

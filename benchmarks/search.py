@@ -9,15 +9,13 @@ gives a list of values, all combinations are tried. No run of a search ranks a t
 import argparse
 import itertools
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from measuring import RESULTS, write_result
-from runs import Trained, make_run, train_all
+from measuring import write_result
+from runs import Trained, add_arguments, check_arguments, make_run, train_all
 
 
 def combinations(trials: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -40,6 +38,7 @@ def log_entry(trial: dict[str, Any], trained: Trained) -> dict[str, Any]:
         "seed": trained.run.seed,
         **{name: trained.best[name] for name in ("ndcg@10", "hr@10", "epoch")},
         "seconds": trained.seconds,
+        "code": trained.code,
         "key": trained.run.key,
     }
 
@@ -47,30 +46,26 @@ def log_entry(trial: dict[str, Any], trained: Trained) -> dict[str, Any]:
 def main() -> None:
     """Run the trials, write and print the log."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, type=Path, help="A text file: a line a user, user item item …")
+    add_arguments(parser, seeds=1)
     parser.add_argument("--search", required=True, type=Path, help="YAML: what to start from and what to try.")
-    parser.add_argument("--seeds", type=int, default=1, help="How many seeds of each trial.")
-    parser.add_argument("--jobs", type=int, help="Runs at a time; by default one a core, and one on an accelerator.")
-    parser.add_argument("--cache", type=Path, default=Path("outputs/quality"), help="Where runs are kept.")
-    parser.add_argument("--results", default=str(RESULTS), help="Folder to write the log to.")
     arguments = parser.parse_args()
+    check_arguments(parser, arguments)
+    if not arguments.search.is_file():
+        parser.error(f"there is no file {arguments.search}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    cuda = torch.cuda.is_available()
-    jobs = arguments.jobs or (1 if cuda else os.cpu_count() or 1)
     search = yaml.safe_load(arguments.search.read_text(encoding="utf-8"))
-    cache = arguments.cache.absolute()
     runs = [
-        (trial, make_run(arguments.dataset.absolute(), search["start"], trial, seed, cache))
+        (trial, make_run(arguments.dataset, search["start"], trial, seed, arguments.cache))
         for seed in range(arguments.seeds)
         for trial in combinations(search["trials"])
     ]
     finished = {}
-    for trained in train_all([run for _, run in runs], cache, jobs):
+    for trained in train_all([run for _, run in runs], arguments.cache, arguments.jobs):
         finished[trained.run.key] = trained
         logging.info(f"{trained.run.kind} {trained.run.key}: {trained.best}")
     log = [log_entry(trial, finished[run.key]) for trial, run in runs]
     settings = argparse.Namespace(
-        dataset=arguments.dataset, device="cuda" if cuda else "cpu", results=arguments.results, start=search["start"]
+        dataset=arguments.dataset, device=arguments.device, results=arguments.results, start=search["start"]
     )
     write_result(f"search-{arguments.search.stem}", settings, {"trials": log})
     for entry in sorted(log, key=lambda entry: -entry["ndcg@10"]):

@@ -68,7 +68,7 @@ class RankingTrainer(Trainer):
         kwargs: Anything else that `Trainer` takes.
 
     Raises:
-        ValueError: If the tokenizer is not the model's.
+        ValueError: If the tokenizer is not the model's, or labels are to be smoothed, which the loss cannot do.
     """
 
     def __init__(
@@ -86,6 +86,8 @@ class RankingTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         check_vocabulary(tokenizer, model.config.vocab_size)
+        if args.label_smoothing_factor:
+            raise ValueError("The loss over the catalogue smooths no labels: leave label_smoothing_factor at 0.")
         args.remove_unused_columns = False
         max_history = model.config.max_history
         if train_dataset is not None and all_targets:

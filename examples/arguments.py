@@ -138,6 +138,7 @@ def parse_arguments(
         logging_strategy="epoch",
         dataloader_pin_memory=torch.cuda.is_available(),
         lr_scheduler_type="cosine",
+        restore_callback_states_from_checkpoint=True,  # patience goes on where it was
         **SELECT_ON_VALIDATION,
     )
     config_parser = argparse.ArgumentParser(add_help=False)

@@ -108,7 +108,6 @@ def train_sasrec(
         early_stopping_patience=arguments.sasrec_patience,
     )
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_state()  # the learning curve
     if trainer.is_world_process_zero():
         save_trained(as_saved(trainer), tokenizer, directory)
     trainer.accelerator.wait_for_everyone()
@@ -278,12 +277,24 @@ def train_e4srec(
         + ("A history is read once for all of them." if model.packing.passed else model.packing.reason)
     )
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_state()  # the learning curve
     return trainer
 
 
+Ranker = tuple[torch.nn.Module, PreTrainedTokenizerBase]
+
+
+def baselines(
+    source: str, train: Dataset, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> dict[str, Ranker]:
+    """Popularity, and SASRec where the item vectors are one's."""
+    rankers: dict[str, Ranker] = {"popularity": (PopularityModel(train["item_ids"], tokenizer).to(device), tokenizer)}
+    if is_sasrec(source):
+        rankers["SASRec"] = (SASRecModel.from_pretrained(source).to(device), AutoTokenizer.from_pretrained(source))
+    return rankers
+
+
 def rank_tests(
-    rankers: dict[str, tuple[torch.nn.Module, PreTrainedTokenizerBase]],
+    rankers: dict[str, Ranker],
     tests: dict[str, Dataset],
     data: DataArguments,
     training: TrainingArguments,
@@ -335,22 +346,24 @@ def main(argv: list[str]) -> None:
             data,
             checkpoints["sasrec"],
         )
-    rankers: dict[str, tuple[torch.nn.Module, PreTrainedTokenizerBase]] = {
-        "popularity": (PopularityModel(splits["train"]["item_ids"], tokenizer).to(training.device), tokenizer)
-    }
-    if is_sasrec(source):
-        sasrec = SASRecModel.from_pretrained(source).to(training.device)
-        rankers["SASRec"] = (sasrec, AutoTokenizer.from_pretrained(source))
+    model = None
     if not only_sasrec:
         vectors = load_item_embeddings(source, tokenizer)
         trainer = train_e4srec(model_arguments, training, tokenizer, splits, data, vectors, checkpoints["e4srec"])
-        rankers["E4SRec"] = (as_saved(trainer), tokenizer)
+        model = as_saved(trainer)
     if not PartialState().is_main_process:
         return
 
-    reports = rank_tests(rankers, tests, data, training)
-    if not only_sasrec:
-        model = as_saved(trainer)
+    reports = rank_tests(
+        {
+            **baselines(source, splits["train"], tokenizer, training.device),
+            **({} if model is None else {"E4SRec": (model, tokenizer)}),
+        },
+        tests,
+        data,
+        training,
+    )
+    if model is not None:
         save_trained(model, tokenizer, output)
         parts = (data, model_arguments, sasrec_arguments)
         settings = {name: value for part in parts for name, value in vars(part).items()}
@@ -364,11 +377,11 @@ def main(argv: list[str]) -> None:
     for table in reports.values():
         print(f"\nTest targets, {table['popularity'].protocol}; 95% bootstrap intervals over users\n")
         print(results_table(table))
-    if data.dataset == "demo" and not only_sasrec:
+    if data.dataset == "demo" and model is not None:
         write_json(output / "item_titles.json", titles)
         sample = sample_recommendations(model, tokenizer, splits["test"][0], titles)
         write_json(output / "sample_recommendations.json", sample)
-    print(f"\nSaved to {source if only_sasrec else output}")
+    print(f"\nSaved to {source if model is None else output}")
 
 
 def write_json(path: Path, content: Any) -> None:

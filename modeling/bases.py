@@ -188,6 +188,8 @@ def decoder_layers(base: PreTrainedModel) -> Sequence[nn.Module]:
 def drop_from_layers(base: PreTrainedModel, dropout: float) -> None:
     """Put dropout on what each layer of a base adds to its input, for as long as the base is in training mode.
 
+    A base has one such dropout: a later call changes it.
+
     Raises:
         ValueError: If there is dropout, but no layers are found.
     """
@@ -196,7 +198,7 @@ def drop_from_layers(base: PreTrainedModel, dropout: float) -> None:
         raise ValueError(f"base_dropout is {dropout}, but no stack of layers is found in {type(base).__name__}.")
     for layer in layers:
         layer._dropout_of_what_it_adds = dropout  # type: ignore[assignment]
-        if _drop not in layer._forward_hooks.values():  # the base may serve several models
+        if _drop not in layer._forward_hooks.values():
             layer.register_forward_hook(_drop, with_kwargs=True)
 
 
@@ -206,6 +208,7 @@ def _drop(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
         return None
     before = args[0] if args else kwargs["hidden_states"]
     after = output[0] if isinstance(output, tuple) else output
+    before = before.to(after.device)  # of a base that is spread out
     dropped = before + F.dropout(after - before, dropout)
     return (dropped, *output[1:]) if isinstance(output, tuple) else dropped
 

@@ -149,7 +149,8 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
                 ``attn_implementation`` of the base, and where to fetch it from (``cache_dir``, ``token``, …).
 
         Returns:
-            A model in training mode: LoRA starts as the identity, the lifting layer and the head at random.
+            A model in training mode: LoRA starts as the identity, the lifting layer and the head as
+            ``projection_init`` says.
 
         Raises:
             ValueError: If the item vectors hold NaN or do not have ``vocab_size`` rows, if the base has no decoder of

@@ -48,7 +48,7 @@ def test_a_card_without_figures_says_so(make_model, base_dir, item_tokenizer, tm
     save_trained(model, item_tokenizer, tmp_path)
     write_model_card(tmp_path, model.config)
     text = (tmp_path / "README.md").read_text()
-    assert "No figures: this model has not been evaluated." in text
+    assert "No figures: no test targets have been ranked." in text
     assert "the whole model, its base included" in text
     assert "random weights" not in text
     write_model_card(tmp_path, model.config, random_base=True)

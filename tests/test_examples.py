@@ -135,6 +135,7 @@ def test_mistakes_are_found_before_anything_is_trained(train, tmp_path, capsys):
     assert "no user has three items" in fails_with("--dataset", tmp_path / "short.txt")
     assert "--max_targets must be at least 1, not 0" in fails_with(*log, "--max_targets", 0)
     assert f"--base_model {tmp_path} cannot be used" in fails_with(*log, "--base_model", tmp_path)
+    assert "leave out --item_embeddings" in fails_with(*log, "--model", "sasrec", "--item_embeddings", "vectors.npy")
     with pytest.raises(ValueError, match="max_target"):  # no guessing what a flag may mean
         train.main([*map(str, log), "--max_target", "3"])
 

@@ -153,6 +153,18 @@ def test_scores_are_ranked_in_float32_under_mixed_precision(kind, world, base_di
     )
 
 
+def test_labels_cannot_be_smoothed(world, tmp_path):
+    tokenizer, splits = world
+    with pytest.raises(ValueError, match="leave label_smoothing_factor at 0"):
+        RankingTrainer(
+            make_sasrec(tokenizer),
+            arguments(tmp_path, label_smoothing_factor=0.1),
+            tokenizer=tokenizer,
+            train_dataset=splits["train"],
+            eval_dataset=splits["validation"],
+        )
+
+
 def test_the_tokenizer_must_be_that_of_the_model(world, tmp_path):
     with pytest.raises(ValueError, match="they do not belong together"):
         make_trainer(make_sasrec(build_item_tokenizer(["a"])), tmp_path, world)
