@@ -58,7 +58,7 @@ AS_IN_THE_PAPER = {
 }
 #: What the paper has other on a data set.
 IN_THE_PAPER_FOR = {"yelp": {"warmup_steps": 300, "num_train_epochs": 5}}
-FROZEN = {"tuning": "lora", "learning_rate": 2e-3}
+FROZEN = {"tuning": "lora", "learning_rate": 1e-3, "item_dropout": 0.2, "base_dropout": 0.0}
 
 #: What is compared: a name, what it is in words, and how its settings differ from the recipe's.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -80,8 +80,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "sasrec-best": ("SASRec, the recipe's (full cross-entropy)", {"model": "sasrec"}),
     "e4srec-paper": ("E4SRec with the paper's settings: frozen base, LoRA, linear head", AS_IN_THE_PAPER),
-    "e4srec-frozen": ("E4SRec, frozen base, LoRA, tied head", FROZEN),
-    "e4srec-best": ("E4SRec, the recipe's (base trained whole)", {}),
+    "e4srec-frozen": ("E4SRec, frozen base, LoRA, linear head", FROZEN),
+    "e4srec-tied": ("E4SRec, base trained whole, tied head", {"head": "tied"}),
+    "e4srec-best": ("E4SRec, the recipe's (base trained whole, linear head)", {}),
     "no-prompt": ("… without a prompt", {"instruction": "", "response": ""}),
     "no-base": ("… without a base: projection straight into the head", {"made_base_layers": 0, "base_dropout": 0.0}),
     "random-vectors": ("… with random item vectors instead of SASRec's", {"item_embeddings": "random"}),

@@ -158,7 +158,8 @@ class Run:
         begin = time.perf_counter()
         with (folder / "log.txt").open("a", encoding="utf-8") as log:
             code = subprocess.run(  # noqa: S603 - this very Python
-                [*self.command(cache), *how, "--disable_tqdm", "true"],
+                # with one checkpoint the last epoch's goes at the end, and its log with it
+                [*self.command(cache), *how, "--disable_tqdm", "true", "--save_total_limit", "2"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": str(threads)},

@@ -98,7 +98,7 @@ def train_sasrec(
             max_steps=-1,
             resume_from_checkpoint=None,
             **checkpointing,
-            **SELECT_ON_VALIDATION,
+            **{**SELECT_ON_VALIDATION, "save_total_limit": training.save_total_limit},
         ),
         tokenizer=tokenizer,
         train_dataset=splits["train"],

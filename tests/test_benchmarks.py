@@ -199,7 +199,7 @@ def test_an_interrupted_run_goes_on_from_its_last_whole_checkpoint(log, recipe, 
     def cut(command, **kwargs):
         """As if the machine stopped after the first epoch, while the second checkpoint was being written."""
         kept([*command, "--save_total_limit", "9"], **kwargs)
-        (whole_one, *later) = sorted(folder.glob("sasrec/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        (_, *later) = sorted(folder.glob("sasrec/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
         for path in later:
             (path / "trainer_state.json").unlink()
         assert len(later) == 2
