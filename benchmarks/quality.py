@@ -58,7 +58,7 @@ AS_IN_THE_PAPER = {
 }
 #: What the paper has other on a data set.
 IN_THE_PAPER_FOR = {"yelp": {"warmup_steps": 300, "num_train_epochs": 5}}
-FROZEN = {"tuning": "lora", "learning_rate": 1e-3, "item_dropout": 0.2, "base_dropout": 0.0}
+FROZEN = {"tuning": "lora", "head": "linear", "learning_rate": 1e-3, "item_dropout": 0.2, "base_dropout": 0.0}
 
 #: What is compared: a name, what it is in words, and how its settings differ from the recipe's.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
