@@ -263,7 +263,6 @@ def describe(trained: Trained) -> dict[str, Any]:
         "key": run.key,
         "code": trained.code,
         "seconds": trained.seconds,
-        "threads": trained.threads,
         "validation": trained.best,
         "curve": trained.curve,
     }

@@ -116,14 +116,14 @@ class Run:
         given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         return [sys.executable, str(TRAIN), "--config", str(config), "--dataset", str(self.dataset), *given]
 
-    def train(self, cache: Path, threads: int) -> "Trained":
+    def train(self, cache: Path) -> "Trained":
         """Train it, or go on where it stopped, or read what an earlier call left."""
         folder = self.folder(cache)
         done = folder / "run.json"
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):  # another benchmark may want the same
             if not done.is_file():
-                seconds = self._train(cache, threads)
+                seconds = self._train(cache)
                 states = {int(path.parent.name.split("-")[1]): path for path in folder.glob(f"**/{STATE}")}
                 curve = learning_curve(json.loads(states[max(states)].read_text(encoding="utf-8"))["log_history"])
                 content = {
@@ -131,7 +131,6 @@ class Run:
                     "seed": self.seed,
                     "code": code_digest(),
                     "seconds": seconds,
-                    "threads": threads,
                     "curve": curve,
                 }
                 part = folder / ".run.json.part"
@@ -142,11 +141,9 @@ class Run:
         found = json.loads(done.read_text(encoding="utf-8"))
         if found["code"] != code_digest():
             logger.warning(f"{folder} was trained by other code than this. Remove it to train it again.")
-        return Trained(
-            self, self.model_folder(cache), found["curve"], found["code"], found["seconds"], found["threads"]
-        )
+        return Trained(self, self.model_folder(cache), found["curve"], found["code"], found["seconds"])
 
-    def _train(self, cache: Path, threads: int) -> float | None:
+    def _train(self, cache: Path) -> float | None:
         """Seconds that it took, ``None`` where it had been interrupted."""
         folder = self.folder(cache)
         (folder / "settings.yaml").write_text(yaml.safe_dump(self.settings, allow_unicode=True), encoding="utf-8")
@@ -162,7 +159,7 @@ class Run:
                 [*self.command(cache), *how, "--disable_tqdm", "true", "--save_total_limit", "2"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                env=os.environ | {"OMP_NUM_THREADS": "1"},  # sums, and so figures, depend on how many there are
                 check=False,
             ).returncode
         if code:
@@ -181,7 +178,6 @@ class Trained:
         curve: An entry an epoch: ``epoch``, ``loss``, and ``hr@10`` and ``ndcg@10`` on validation.
         code: Digest of the code that trained it.
         seconds: Wall time of the training process, whatever ran beside it; ``None`` where it was interrupted.
-        threads: Threads that it had.
     """
 
     run: Run
@@ -189,7 +185,6 @@ class Trained:
     curve: list[dict[str, float]]
     code: str
     seconds: float | None
-    threads: int
 
     @property
     def best(self) -> dict[str, float]:
@@ -267,19 +262,17 @@ def random_vectors(dataset: Path, width: int, seed: int, cache: Path) -> Path:
 
 
 def train_all(runs: Iterable[Run], cache: Path, jobs: int) -> Iterator[Trained]:
-    """Train ``jobs`` at a time, each on its share of the processor, the SASRecs that others build on first."""
+    """Train ``jobs`` at a time, each on one core, the SASRecs that others build on first."""
     wanted = {run.key: run for run in runs}
     vectors = {run.vectors.key: run.vectors for run in wanted.values() if isinstance(run.vectors, Run)}
-    at_a_time = min(jobs, max(len(vectors), len(wanted.keys() - vectors.keys())))  # adapters wait for their SASRec
-    threads = max((os.cpu_count() or 1) // at_a_time, 1)
     futures: dict[str, Future[Trained]] = {}
 
     def train(run: Run) -> Trained:
         if isinstance(run.vectors, Run):
             futures[run.vectors.key].result()
-        return run.train(cache, threads)
+        return run.train(cache)
 
-    with ThreadPoolExecutor(at_a_time) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         for key, run in {**vectors, **wanted}.items():
             futures[key] = pool.submit(train, run)
         try:
