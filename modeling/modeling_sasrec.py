@@ -19,9 +19,9 @@ from .histories import (
     target_positions,
 )
 from .packing import segments_of
+from .pushing import PushMixin
 from .ranking import catalogue_scores
 from .recommender import Recommender, mean_over_targets
-from .saving import AtomicSaveMixin
 
 
 class SASRecBlock(nn.Module):
@@ -53,7 +53,7 @@ class SASRecBlock(nn.Module):
         return hidden + self.residual_dropout(self.feed_forward(self.feed_forward_norm(hidden)))
 
 
-class SASRecModel(Recommender, AtomicSaveMixin):
+class SASRecModel(Recommender, PushMixin):
     """Self-attentive sequential recommendation (Kang and McAuley, 2018) in the dialect of causal language models.
 
     The item table serves at both ends: as input and, by dot product, as the scoring head.
