@@ -39,6 +39,7 @@ from .bases import (
 from .configuration_e4srec import E4SRecConfig
 from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_padded, target_positions
 from .history_reader import HistoryReader, Task
+from .peft_export import export_peft
 from .probing import Verdict
 from .pushing import PushMixin
 from .ranking import catalogue_scores
@@ -428,6 +429,18 @@ class E4SRecModel(Recommender, PushMixin):
                 layer.unmerge()
                 with torch.no_grad():  # subtracting leaves rounding errors behind
                     weight_below(layer).copy_(self._unmerged_weights.pop(name))
+
+    def export_peft(self, directory: str | os.PathLike[str]) -> None:
+        """Write the LoRA weights, merged or not, as `PeftModel.from_pretrained(base, directory)` loads them.
+
+        That base is what `AutoModel` loads, without a language-modelling head. The item table, the lifting layer and
+        the scoring head have no place in a PEFT adapter.
+
+        Raises:
+            ValueError: If there is no LoRA.
+            FileExistsError: If ``directory`` holds the ``config.json`` of a model.
+        """
+        export_peft(self.base, self.config, directory)
 
 
 def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: int | None) -> None:

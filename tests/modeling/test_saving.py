@@ -86,6 +86,7 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "losses.py",
         "modeling_e4srec.py",
         "packing.py",
+        "peft_export.py",
         "probing.py",
         "pushing.py",
         "reading.py",
