@@ -53,14 +53,15 @@ def read_item_table(path: str | os.PathLike[str]) -> Tensor:
 
 
 def import_item_embeddings(
-    file: str | os.PathLike[str], *, item_embeddings: str | os.PathLike[str], sequences: Dataset
+    file: str | os.PathLike[str], *, item_embeddings: str | os.PathLike[str], sequences: Dataset | None = None
 ) -> Tensor:
     """Turn an item table of the reference into the file that `load_item_embeddings` reads, for training on it.
 
     Args:
         file: The ``.safetensors`` file to write.
         item_embeddings: The reference's item table, see [`read_item_table`].
-        sequences: The sequences that it was made from, whose item ids are its row numbers.
+        sequences: The sequences that it was made from, whose item ids are its row numbers. Without them the table is
+            written row for row, for other uses.
 
     Returns:
         What was written, ``(vocab, item dimension)``: ``[PAD]`` (its padding row), ``[UNK]`` (zeros), then the items
@@ -72,9 +73,11 @@ def import_item_embeddings(
     file = Path(file)
     if file.suffix != ".safetensors":
         raise ValueError(f"{file} must end in .safetensors.")
-    table, items = read_item_table(item_embeddings), catalogue(sequences)
-    check_item_numbers(items, len(table), item_embeddings)
-    rows = _our_rows(table, [int(item) for item in items])
+    rows = read_item_table(item_embeddings)
+    if sequences is not None:
+        items = catalogue(sequences)
+        check_item_numbers(items, len(rows), item_embeddings)
+        rows = _our_rows(rows, [int(item) for item in items])
     with staged_directory(file.parent) as stage:
         save_file({"item_embeddings.weight": rows}, stage / file.name, metadata={"format": "pt"})
     return rows
