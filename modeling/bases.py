@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.utils import logging
 
 from .configuration_e4srec import PAPER_LORA, E4SRecConfig
+from .sharing import share_base
 
 logger = logging.get_logger(__name__)
 
@@ -25,29 +26,65 @@ def text_embeddings(base: PreTrainedModel) -> nn.Embedding:
 
 
 def open_base(
-    base_model: str | os.PathLike[str] | PreTrainedModel, revision: str | None = None, **kwargs: Any
-) -> tuple[PreTrainedModel, str | None]:
-    """The body of a base model, without a language-modelling head, and its name.
+    base_model: str | os.PathLike[str] | PreTrainedModel, revision: str | None = None, *, tuning: str, **kwargs: Any
+) -> PreTrainedModel:
+    """The body of a base model, without a language-modelling head.
 
     Args:
-        base_model: Hub id, folder, or a loaded model, which is used as it is.
+        base_model: Hub id, folder, or a loaded model, whose weights are shared, or trained with ``tuning="full"``.
         revision: Revision on the Hub.
+        tuning: As in the adapter's configuration.
         kwargs: Arguments of `AutoModel.from_pretrained`. A base's own code is never run, and only safetensors are read.
 
     Raises:
         OSError: If it cannot be found.
+        ValueError: If it is loaded, but cannot be shared.
     """
     if isinstance(base_model, PreTrainedModel):
-        return cast(PreTrainedModel, base_model.base_model), base_model.config.name_or_path or None
+        return share_base(base_model) if tuning == "lora" else cast(PreTrainedModel, base_model.base_model)
     name = str(base_model)
     kwargs = {"dtype": "auto", "use_safetensors": True, **kwargs}
     try:
-        return AutoModel.from_pretrained(name, revision=revision, trust_remote_code=False, **kwargs), name
+        return AutoModel.from_pretrained(name, revision=revision, trust_remote_code=False, **kwargs)
     except OSError as error:
         raise OSError(
             f"The base model {name!r} could not be loaded: {error}\n"
             "If it lies elsewhere, pass base_model=<folder, Hub id or loaded model> to from_pretrained."
         ) from error
+
+
+def base_of_adapter(
+    config: E4SRecConfig,
+    adapter: str | os.PathLike[str],
+    base_model: str | os.PathLike[str] | PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    base_arguments: dict[str, Any],
+    hub_arguments: dict[str, Any],
+) -> PreTrainedModel:
+    """The recorded base of an adapter, or ``base_model`` in its place, with the prompt in its own tokens.
+
+    What ``config`` says of the base is then true of this one.
+    """
+    recorded, revision = config.base_model_name_or_path, config.base_model_revision
+    if base_model is None:
+        base = open_base(recorded_base(config, adapter), revision, tuning="lora", **base_arguments, **hub_arguments)
+        name, commit = origin(base)
+        commit = commit or revision
+    else:
+        base = open_base(base_model, tuning="lora", **base_arguments, **hub_arguments)
+        name, commit = origin(base)
+        if tokenizer is None and name is not None and (name, commit) != (recorded, revision):
+            tokenizer = find_tokenizer(name, revision=commit, **hub_arguments)
+        if tokenizer is not None:
+            tokenize_prompt(config, tokenizer)
+    config.base_model_name_or_path, config.base_model_revision = name, commit
+    return base
+
+
+def origin(base: PreTrainedModel) -> tuple[str | None, str | None]:
+    """Where a base is from: Hub id or full path, ``None`` if it was made in memory; and its commit on the Hub."""
+    name = base.config.name_or_path or None
+    return (None if name is None else full_path(name)), getattr(base.config, "_commit_hash", None)
 
 
 def single_device(device_map: Any) -> torch.device:
@@ -161,7 +198,10 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
     if base.config.is_encoder_decoder:
         raise ValueError(f"{type(base).__name__} is an encoder-decoder; E4SRec needs a decoder-only base.")
     if any(".lora_" in name for name, _ in base.named_parameters()):
-        raise ValueError("The base already carries LoRA layers: load it afresh, or merge them first.")
+        raise ValueError(
+            "The base already carries LoRA layers: load it afresh, or merge them first. To share the base of an "
+            "E4SRec model, pass that model itself."
+        )
     if config.tuning == "full":
         if getattr(base, "is_quantized", False):
             raise ValueError('A quantized base cannot be trained whole: use tuning="lora".')

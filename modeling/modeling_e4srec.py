@@ -20,15 +20,14 @@ from transformers.modeling_outputs import CausalLMOutput
 from transformers.utils import cached_file, logging
 
 from .bases import (
+    base_of_adapter,
     check_hidden_size,
     check_prompt,
     default_target_modules,
     drop_from_layers,
-    find_tokenizer,
-    full_path,
     lora_layers,
     open_base,
-    recorded_base,
+    origin,
     single_device,
     text_embeddings,
     tokenize_prompt,
@@ -43,6 +42,7 @@ from .ranking import catalogue_scores
 from .reading import let_the_last_layer_skip
 from .recommender import Recommender
 from .saving import WEIGHTS_NAME, AtomicSaveMixin, load_strictly, make_trained_weights_float32
+from .sharing import readers
 
 #: Arguments of `from_pretrained` and `from_base` that go to the base.
 BASE_ARGUMENTS = ("dtype", "device_map", "quantization_config", "attn_implementation")
@@ -72,7 +72,7 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
 
     Args:
         config: The adapter's configuration.
-        base: The bare base model. It is changed in place: LoRA layers go in, or all its weights become trainable.
+        base: The bare base model. Its modules are changed in place: LoRA layers go in, or all weights become trainable.
             May be left out for ``tuning="full"``; a base with random weights is then made.
     """
 
@@ -120,6 +120,7 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
         make_trained_weights_float32(self)
         self.reader = HistoryReader()
         self._unmerged_weights: dict[str, Tensor] = {}  # of the layers that LoRA is merged into
+        readers(base).add(self)
         # the Trainer expects just these to be absent when it resumes
         self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.saved_keys())
         # the Trainer looks for quantization and placement on the outer model only
@@ -140,8 +141,9 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
         """Make a fresh model to train.
 
         Args:
-            base_model: Hub id, folder, or a loaded model, which is then changed in place (a copy with a
-                language-modelling head lends its body).
+            base_model: Hub id, folder, or a loaded model. That one stays as it is, but for its weights being frozen:
+                they are shared, not copied, with any number of adapters. (One with a language-modelling head lends
+                its body, an E4SRec model its base.) With ``tuning="full"`` it is trained itself.
             item_embeddings: ``(vocab, item dimension)`` item vectors in the order of the item tokenizer, ``[PAD]`` and
                 ``[UNK]`` first: a tensor, or an array.
             tokenizer: The text tokenizer of the base, for the prompt. Found beside the base where it has a name.
@@ -164,11 +166,12 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
             raise TypeError(f"E4SRecModel.from_base() does not know the argument(s) {', '.join(unknown)}")
         table = torch.as_tensor(item_embeddings).detach().to("cpu", torch.float32)
         check_item_table(table, config.pop("vocab_size", None), config.pop("item_embedding_dim", None))
-        revision = config.pop("base_model_revision", None)
-        base, name = open_base(base_model, revision, **base_arguments, **hub_arguments)
+        revision, tuning = config.pop("base_model_revision", None), config.get("tuning", "lora")
+        base = open_base(base_model, revision, tuning=tuning, **base_arguments, **hub_arguments)
+        name, commit = origin(base)
         settings = cls.config_class(
-            base_model_name_or_path=None if name is None else full_path(name),
-            base_model_revision=revision,
+            base_model_name_or_path=name,
+            base_model_revision=commit or revision,
             vocab_size=table.shape[0],
             item_embedding_dim=table.shape[1],
             **config,
@@ -186,7 +189,7 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
                         'without text (instruction="", response="").'
                     )
                 tokenizer = AutoTokenizer.from_pretrained(
-                    name, revision=revision, trust_remote_code=False, **hub_arguments
+                    name, revision=commit or revision, trust_remote_code=False, **hub_arguments
                 )
             tokenize_prompt(settings, tokenizer)
         model = cls(settings, base)
@@ -211,11 +214,11 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
         Args:
             pretrained_model_name_or_path: Hub id or folder of the adapter.
             config: The adapter's configuration, where it has been read already.
-            base_model: Hub id, folder, or a loaded model to use instead of the recorded base. A loaded model is
-                changed in place.
+            base_model: Hub id, folder, or a loaded model to use instead of the recorded base. A loaded model, or the
+                base of a loaded E4SRec model, is shared: any number of adapters stand on its weights at once.
             tokenizer: Text tokenizer of ``base_model``. The prompt is put into tokens again with it, or with the one
-                that stands beside ``base_model`` where that is a name. A loaded model without it gets the tokens
-                recorded for the original base.
+                that stands beside ``base_model`` where that is another base than the recorded one. A model made in
+                memory gets the tokens recorded for the original base.
             kwargs: ``dtype``, ``device_map``, ``quantization_config`` and ``attn_implementation`` go to the base;
                 ``revision``, ``token``, ``cache_dir``, … say which adapter; anything else overrides the config.
 
@@ -252,20 +255,11 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
                 'A model with tuning="full" brings its base along, in float32: leave out base_model and '
                 "quantization_config."
             )
-        if config.tuning == "lora" and base_model is None:
-            name = recorded_base(config, pretrained_model_name_or_path)
-            base, _ = open_base(name, config.base_model_revision, **base_arguments, **shared_arguments)
-            check_hidden_size(base, name, weights_file)
-            config.base_model_name_or_path = full_path(name)
-        elif base_model is not None:
-            base, other = open_base(base_model, **base_arguments, **shared_arguments)
-            check_hidden_size(base, other, weights_file)
-            config.base_model_name_or_path = None if other is None else full_path(other)
-            config.base_model_revision = None
-            if tokenizer is None and not isinstance(base_model, PreTrainedModel):
-                tokenizer = find_tokenizer(str(base_model), **shared_arguments)
-            if tokenizer is not None:
-                tokenize_prompt(config, tokenizer)
+        if config.tuning == "lora":
+            base = base_of_adapter(
+                config, pretrained_model_name_or_path, base_model, tokenizer, base_arguments, shared_arguments
+            )
+            check_hidden_size(base, config.base_model_name_or_path, weights_file)
         model = cls(config, base)
         tensors = model.state_dict()
         load_strictly(model, weights_file, {key: tensors[key] for key in model.saved_keys()})
@@ -402,14 +396,16 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
         and so the scores change a little.
 
         Raises:
-            ValueError: If there is no LoRA, the base is quantized, or LoRA has biases (``lora_bias``), which would be
-                folded into those of the base.
+            ValueError: If there is no LoRA, the base is quantized or shared with other adapters, or LoRA has biases
+                (``lora_bias``), which would be folded into those of the base.
         """
         if getattr(self.base, "is_quantized", False):
             raise ValueError("A quantized base has no room for LoRA weights: load it with dtype= instead to merge.")
         layers = dict(lora_layers(self.base))
         if not layers:
             raise ValueError('There is no LoRA to merge: the base was trained whole (tuning="full").')
+        if len(readers(self.base)) > 1:
+            raise ValueError("Other adapters read this base too, and would read what is merged into it: load one more.")
         if self.config.lora.get("lora_bias"):
             raise ValueError("LoRA with biases of its own (lora_bias) cannot be merged: use it unmerged.")
         for name, layer in layers.items():

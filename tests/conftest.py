@@ -1,11 +1,13 @@
-"""Tiny bases, made on the spot: nothing is downloaded."""
+"""Tiny bases, made on the spot, and a Hub on this machine: nothing is downloaded."""
 
 import copy
 import logging
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
+from huggingface_hub import constants, hf_api
 from transformers import (
     AutoModel,
     Gemma3TextConfig,
@@ -22,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from e4srec_hf import E4SRecModel
 from e4srec_hf.data import build_item_tokenizer
 from e4srec_hf.tiny_base import make_tiny_base, train_byte_level_tokenizer
+from tests.hub_server import Hub
 
 N_ITEMS = 30
 VOCAB = N_ITEMS + 2
@@ -119,6 +122,33 @@ def make_model(make_base, item_table, text_tokenizer):
         return stir_lora(model).eval()
 
     return make
+
+
+@pytest.fixture
+def hub(tmp_path_factory, monkeypatch):
+    """A Hub of its own, for `hub.api` and for the scripts of `hub.run_python`."""
+    with Hub(tmp_path_factory.mktemp("hub")) as hub:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub.home / "hub"))
+        yield hub
+
+
+@pytest.fixture
+def hub_here(hub, monkeypatch):
+    """The same, and the clients of this process take it for the Hub, with the token that may write.
+
+    Code from a repository (`trust_remote_code`) is for `hub.run_python`: its cache is fixed when a Python starts.
+    """
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(hf_api.api, "endpoint", hub.endpoint)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", hub.home / "datasets")
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    return hub
 
 
 def stir_lora(model):

@@ -300,13 +300,6 @@ def test_a_base_without_layers_lifts_items_straight_into_the_head(make_base, mak
     torch.testing.assert_close(model(ids, mask).logits[0, 2:], expected[2:], rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_with_a_language_modelling_head_lends_its_body(make_base, make_model):
-    from transformers import LlamaForCausalLM
-
-    whole = LlamaForCausalLM(make_base("llama").config)
-    assert make_model(whole).base is whole.model
-
-
 def test_lora_goes_to_the_mlp_of_the_paper_or_to_all_linear_layers(make_model):
     def layers_with_lora(model):
         return {name.rpartition(".")[2] for name, layer in model.base.named_modules() if hasattr(layer, "lora_A")}
@@ -350,11 +343,10 @@ def test_a_tokenizer_of_another_base_is_refused(make_base, item_table, text_toke
         E4SRecModel.from_base(base, item_table, tokenizer=text_tokenizer)
 
 
-def test_a_base_that_carries_lora_already_is_refused(make_base, make_model, item_table):
-    base = make_base()
-    make_model(base)
+def test_a_base_that_carries_lora_already_is_refused(make_model):
+    model = make_model()
     with pytest.raises(ValueError, match="already carries LoRA"):
-        make_model(base)
+        make_model(model.base)
 
 
 def test_an_encoder_decoder_is_refused(item_table):

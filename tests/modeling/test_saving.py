@@ -91,6 +91,7 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "ranking.py",
         "recommender.py",
         "saving.py",
+        "sharing.py",
     }
     assert json.loads((directory / "config.json").read_text())["auto_map"] == {
         "AutoConfig": "configuration_e4srec.E4SRecConfig",
@@ -145,7 +146,7 @@ def test_a_loaded_base_can_be_handed_over(saved, base_dir):
     base = AutoModel.from_pretrained(base_dir)
     loaded = AutoModel.from_pretrained(directory, base_model=base)
     ids, mask = random_batch()
-    assert loaded.base is base
+    assert loaded.base.embed_tokens.weight is base.embed_tokens.weight
     assert torch.equal(loaded(ids, mask).logits, model(ids, mask).logits)
 
 

@@ -1,0 +1,477 @@
+"""The part of the Hub's HTTP interface that `huggingface_hub` uses, on a `Store`."""
+
+import base64
+import hashlib
+import hmac
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, unquote
+
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from tests.hub_metadata import check_card, read_metadata
+from tests.hub_store import REPO_TYPES, Commit, Entry, HubError, Repo, Store, git_hash, pointer
+
+
+class _Kind(Convertor):
+    """The part of a path that says the type of a repository."""
+
+    regex = "|".join(f"{name}s" for name in REPO_TYPES)
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("kind", _Kind())
+_OF_A_REPO = re.compile(r"/api/(models|datasets|spaces)/[^/]+(/revision/.*)?|/[^/]+/resolve/.*")
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whom a token stands for."""
+
+    name: str
+    orgs: tuple[str, ...] = ()
+    write: bool = True
+
+    def owns(self, repo_id: str) -> bool:
+        return repo_id.split("/")[0] in (self.name, *self.orgs)
+
+
+@dataclass
+class Endpoints:
+    """The handlers. Large files go through `storage`, another origin, by signed addresses, as on the Hub.
+
+    Paths are still quoted where they arrive here, for the name of a branch may hold a slash.
+    """
+
+    store: Store
+    accounts: dict[str, Account]  # by token
+    endpoint: str
+    storage: str
+    secret: bytes
+    part_size: int = 16 * 2**20  # bytes; a larger file is uploaded in parts of this size
+    page_size: int = 1000  # entries on a page of a tree
+    parts: dict[tuple[Repo, str], dict[int, bytes]] = field(default_factory=dict)
+
+    def app(self) -> Starlette:
+        repo = "/api/{kind:kind}/{namespace}/{name}"
+        large = "/storage/{kind:kind}/{namespace}/{name}/{oid}"
+        table = [
+            ("GET", "/api/whoami-v2", self.whoami),
+            ("POST", "/api/validate-yaml", self.validate_yaml),
+            ("POST", "/api/repos/create", self.create_repo),
+            ("DELETE", "/api/repos/delete", self.delete_repo),
+            ("GET", "/api/{kind:kind}", self.list_repos),
+            ("GET", repo, self.info),
+            ("GET", repo + "/revision/{revision}", self.info),
+            ("GET", repo + "/tree/{revision}", self.tree),
+            ("GET", repo + "/tree/{revision}/{path:path}", self.tree),
+            ("POST", repo + "/paths-info/{revision}", self.paths_info),
+            ("GET", repo + "/refs", self.refs),
+            ("GET", repo + "/commits/{revision}", self.commits),
+            ("GET", repo + "/auth-check", self.auth_check),
+            ("GET", repo + "/auth-check/write", self.auth_check),
+            ("PUT", repo + "/settings", self.settings),
+            ("POST", repo + "/branch/{ref}", self.create_ref),
+            ("DELETE", repo + "/branch/{ref}", self.delete_ref),
+            ("POST", repo + "/tag/{ref}", self.create_ref),
+            ("DELETE", repo + "/tag/{ref}", self.delete_ref),
+            ("POST", repo + "/preupload/{revision}", self.preupload),
+            ("POST", repo + "/commit/{revision}", self.commit),
+            ("POST", "/{namespace}/{name}.git/info/lfs/objects/batch", self.lfs_batch),
+            ("POST", "/{kind:kind}/{namespace}/{name}.git/info/lfs/objects/batch", self.lfs_batch),
+            ("GET", "/{namespace}/{name}/resolve/{revision}/{path:path}", self.resolve),
+            ("GET", "/{kind:kind}/{namespace}/{name}/resolve/{revision}/{path:path}", self.resolve),
+            ("GET", "/storage/{oid}", self.send_large),
+            ("PUT", large, self.take_large),
+            ("PUT", large + "/{part}", self.take_part),
+            ("POST", large, self.complete_parts),
+        ]
+        routes = [Route(path, handler, methods=[method]) for method, path, handler in table]
+        return Starlette(routes=routes, exception_handlers={HubError: refuse, 404: unknown_endpoint})
+
+    # Who asks, and for what
+
+    def account(self, request: Request) -> Account | None:
+        header = request.headers.get("authorization")
+        if header is None:
+            return None
+        try:
+            return self.accounts[header.removeprefix("Bearer ")]
+        except KeyError:
+            raise HubError(401, "Invalid credentials in Authorization header") from None
+
+    def signed_in(self, request: Request) -> Account:
+        account = self.account(request)
+        if account is None:
+            raise HubError(401, "Invalid username or password.")
+        return account
+
+    def may_see(self, account: Account | None, repo: Repo) -> bool:
+        return not repo.private or (account is not None and account.owns(repo.id))
+
+    def repo(self, request: Request, write: bool = False) -> Repo:
+        """The repository of a request, if its token may see it (and write to it)."""
+        account = self.account(request)
+        kind = request.path_params.get("kind", "models")
+        repo_id = "{namespace}/{name}".format(**request.path_params)
+        repo = self.store.repos.get((kind[:-1], repo_id))
+        if repo is None or not self.may_see(account, repo):
+            status, message = (404, "Repository not found") if account else (401, "Invalid username or password.")
+            raise HubError(status, message, "RepoNotFound")
+        if write:
+            self.check_writer(self.signed_in(request), repo.id)
+        return repo
+
+    def check_writer(self, account: Account, repo_id: str) -> None:
+        if not account.write:
+            raise HubError(403, "Forbidden: this token may read only, use one with the role write")
+        if not account.owns(repo_id):
+            raise HubError(403, f"Forbidden: {account.name} has no right to write to {repo_id}")
+
+    async def whoami(self, request: Request) -> Response:
+        account = self.signed_in(request)
+        token = {"displayName": account.name, "role": "write" if account.write else "read"}
+        orgs = [{"type": "org", "name": name} for name in account.orgs]
+        auth = {"type": "access_token", "accessToken": token}
+        return JSONResponse({"type": "user", "name": account.name, "orgs": orgs, "auth": auth})
+
+    async def auth_check(self, request: Request) -> Response:
+        self.check_gate(request, self.repo(request, write=request.url.path.endswith("/write")))
+        return JSONResponse({})
+
+    def check_gate(self, request: Request, repo: Repo) -> None:
+        account = self.account(request)
+        if repo.gated and not (account and account.owns(repo.id)):
+            message = f"Access to {repo.type} {repo.id} is restricted and you are not in the authorized list."
+            raise HubError(403 if account else 401, message, "GatedRepo")
+
+    # Repositories
+
+    async def create_repo(self, request: Request) -> Response:
+        account, wish = self.signed_in(request), await request.json()
+        repo_id, repo_type = f"{wish.get('organization') or account.name}/{wish['name']}", wish.get("type") or "model"
+        if repo_type not in REPO_TYPES:
+            raise HubError(400, f"Unknown type of repository: {repo_type}")
+        self.check_writer(account, repo_id)
+        settings = {"private": bool(wish.get("private")) or wish.get("visibility") == "private", "sdk": wish.get("sdk")}
+        try:
+            repo = self.store.create(repo_type, repo_id, account.name, **settings)
+        except HubError as error:
+            error.body["url"] = f"{self.endpoint}/{self.store.repos[repo_type, repo_id].url_path}"
+            raise
+        return JSONResponse({"url": f"{self.endpoint}/{repo.url_path}", "name": repo.id})
+
+    async def delete_repo(self, request: Request) -> Response:
+        account, wish = self.signed_in(request), await request.json()
+        request.path_params["kind"] = f"{wish.get('type') or 'model'}s"
+        request.path_params["namespace"] = wish.get("organization") or account.name
+        request.path_params["name"] = wish["name"]
+        repo = self.repo(request, write=True)
+        self.store.delete(repo)
+        return JSONResponse({})
+
+    async def settings(self, request: Request) -> Response:
+        repo, wish = self.repo(request, write=True), await request.json()
+        if "visibility" in wish or "private" in wish:
+            repo.private = bool(wish.get("private")) or wish.get("visibility") == "private"
+        repo.gated = bool(wish.get("gated", repo.gated))
+        return JSONResponse(wish)
+
+    async def list_repos(self, request: Request) -> Response:
+        account, query = self.account(request), request.query_params
+        infos = []
+        for repo in list(self.store.repos.values()):
+            if f"{repo.type}s" == request.path_params["kind"] and self.may_see(account, repo):
+                info = self.describe(repo, repo.at("main"))
+                wanted = query.get("search", "") in repo.id and query.get("author", info["author"]) == info["author"]
+                if wanted and set(query.getlist("filter")) <= set(info["tags"]):
+                    infos.append(info)
+        return JSONResponse(infos)
+
+    async def info(self, request: Request) -> Response:
+        repo = self.repo(request)
+        commit = repo.at(unquote(request.path_params.get("revision", "main")))
+        info = self.describe(repo, commit, blobs="blobs" in request.query_params)
+        expand = request.query_params.getlist("expand")
+        return JSONResponse({k: v for k, v in info.items() if k in ("id", *expand)} if expand else info)
+
+    def describe(self, repo: Repo, commit: Commit, blobs: bool = False) -> dict:
+        card = self.card(commit)
+        tags = card.get("tags") or []
+        info = {
+            "_id": hashlib.sha1(repo.id.encode()).hexdigest()[:24],
+            "id": repo.id,
+            "modelId": repo.id,
+            "author": repo.id.split("/")[0],
+            "sha": commit.id,
+            "lastModified": commit.date,
+            "createdAt": repo.created,
+            "private": repo.private,
+            "gated": "manual" if repo.gated else False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [tags] if isinstance(tags, str) else tags,
+            "cardData": card,
+            "siblings": [self.sibling(path, entry, blobs) for path, entry in sorted(commit.files.items())],
+        }
+        info |= {key: card[key] for key in ("library_name", "pipeline_tag", "model-index") if key in card}
+        return info | ({"sdk": card.get("sdk", repo.sdk)} if repo.type == "space" else {})
+
+    def card(self, commit: Commit) -> dict:
+        entry = commit.files.get("README.md")
+        metadata = read_metadata(self.store.read(entry).decode()) if entry else None
+        return metadata if isinstance(metadata, dict) else {}
+
+    def sibling(self, path: str, entry: Entry, blobs: bool) -> dict:
+        if not blobs:
+            return {"rfilename": path}
+        lfs = {"sha256": entry.sha256, "size": entry.size, "pointerSize": pointer_size(entry)}
+        sibling = {"rfilename": path, "size": entry.size, "blobId": entry.blob_id}
+        return sibling | ({"lfs": lfs} if entry.lfs else {})
+
+    # Revisions
+
+    async def refs(self, request: Request) -> Response:
+        repo = self.repo(request)
+
+        def refs(kind, commits):
+            return [{"name": n, "ref": kind + n, "targetCommit": commit.id} for n, commit in commits.items()]
+
+        answer = {"branches": refs("refs/heads/", repo.branches), "tags": refs("refs/tags/", repo.tags), "converts": []}
+        return JSONResponse(answer | {"pullRequests": refs("", repo.pulls)})
+
+    async def commits(self, request: Request) -> Response:
+        history = self.repo(request).at(unquote(request.path_params["revision"])).history()
+        return JSONResponse(
+            [
+                {
+                    "id": commit.id,
+                    "title": commit.title,
+                    "message": commit.description,
+                    "date": commit.date,
+                    "authors": [{"user": commit.author}],
+                }
+                for commit in history
+            ]
+        )
+
+    async def create_ref(self, request: Request) -> Response:
+        """A branch, named in the path, or a tag, named in the body, of what the path names."""
+        repo, wish, ref = self.repo(request, write=True), await request.json(), unquote(request.path_params["ref"])
+        if "tag" in wish:
+            self.store.create_ref(repo.tags, wish["tag"], repo.at(ref))
+        else:
+            self.store.create_ref(repo.branches, ref, repo.at(wish.get("startingPoint", "main")))
+        return JSONResponse({})
+
+    async def delete_ref(self, request: Request) -> Response:
+        repo, ref = self.repo(request, write=True), unquote(request.path_params["ref"])
+        refs = repo.tags if "/tag/" in request.url.path else repo.branches
+        if ref == "main" and refs is repo.branches:
+            raise HubError(403, "The branch main cannot be deleted")
+        if refs.pop(ref, None) is None:
+            raise HubError(404, f"Invalid rev id: {ref}", "RevisionNotFound")
+        return JSONResponse({})
+
+    # Commits
+
+    async def validate_yaml(self, request: Request) -> Response:
+        body = await request.json()
+        errors, warnings = check_card(body["content"], body.get("repoType") or "model")
+        answer = {"errors": [{"message": e} for e in errors], "warnings": [{"message": w} for w in warnings]}
+        return JSONResponse(answer, 400 if errors else 200)
+
+    async def preupload(self, request: Request) -> Response:
+        """Which files are large, which are ignored, and the id of what stands in their place."""
+        repo, body = self.repo(request, write=True), await request.json()
+        revision = unquote(request.path_params["revision"])
+        answer = []
+        for file in body["files"]:
+            path, there = file["path"], repo.at(revision).files.get(file["path"])
+            answer.append(
+                {
+                    "path": path,
+                    "uploadMode": "lfs" if self.store.is_large(repo, revision, path, file["size"]) else "regular",
+                    "shouldIgnore": self.store.is_ignored(repo, revision, path, body.get("gitIgnore")),
+                    "oid": there and there.etag,
+                }
+            )
+        return JSONResponse({"files": answer, "commitOid": repo.at(revision).id})
+
+    async def commit(self, request: Request) -> Response:
+        repo, account = self.repo(request, write=True), self.signed_in(request)
+        lines = [json.loads(line) for line in (await request.body()).splitlines() if line.strip()]
+        header = next(line["value"] for line in lines if line["key"] == "header")
+        operations = [(line["key"], decoded(line["value"])) for line in lines if line["key"] != "header"]
+        for key, value in operations:
+            if key == "file" and value["path"] == "README.md":
+                errors, _ = check_card(value["content"].decode(), repo.type)
+                if errors:
+                    raise HubError(400, "Invalid metadata in README.md: " + "; ".join(errors))
+        pull = request.query_params.get("create_pr") == "1"
+        title, description, parent = header["summary"], header.get("description", ""), header.get("parentCommit")
+        branch = unquote(request.path_params["revision"])
+        commit = self.store.commit(repo, branch, operations, title, description, account.name, parent, pull)
+        url = f"{self.endpoint}/{repo.url_path}"
+        answer = {"success": True, "commitOid": commit.id, "commitUrl": f"{url}/commit/{commit.id}"}
+        return JSONResponse(answer | ({"pullRequestUrl": f"{url}/discussions/{len(repo.pulls)}"} if pull else {}))
+
+    # Files
+
+    async def tree(self, request: Request) -> Response:
+        repo, folder = self.repo(request), unquote(request.path_params.get("path", ""))
+        commit = repo.at(unquote(request.path_params["revision"]))
+        entries = tree_entries(commit, folder, recursive=truth(request.query_params.get("recursive")))
+        if folder and not entries:
+            raise HubError(404, f"{folder} does not exist on {commit.id}", "EntryNotFound")
+        start = int(request.query_params.get("cursor", 0))
+        page = entries[start : start + self.page_size]
+        if truth(request.query_params.get("expand")):
+            page = [entry | last_commit(commit, entry["path"]) for entry in page]
+        headers = {}
+        if start + self.page_size < len(entries):
+            url = request.url.replace(scheme="http", netloc=self.endpoint.removeprefix("http://"))
+            headers["Link"] = f'<{url.include_query_params(cursor=start + self.page_size)}>; rel="next"'
+        return JSONResponse(page, headers=headers)
+
+    async def paths_info(self, request: Request) -> Response:
+        commit = self.repo(request).at(unquote(request.path_params["revision"]))
+        body = (await request.body()).decode()
+        wish = json.loads(body) if "json" in request.headers.get("content-type", "") else parse_qs(body)
+        entries = {entry["path"]: entry for entry in tree_entries(commit, "", recursive=True)}
+        found = [entries[path] for path in wish["paths"] if path in entries]
+        if truth(str(wish.get("expand", ["false"])[0])):
+            found = [entry | last_commit(commit, entry["path"]) for entry in found]
+        return JSONResponse(found)
+
+    async def resolve(self, request: Request) -> Response:
+        """A file: itself, or for a large one the address in storage, with what the client wants to know of it."""
+        repo, path = self.repo(request), unquote(request.path_params["path"])
+        self.check_gate(request, repo)
+        commit = repo.at(unquote(request.path_params["revision"]))
+        headers = {"X-Repo-Commit": commit.id}
+        entry = commit.files.get(path)
+        if entry is None:
+            raise HubError(404, "Entry not found", "EntryNotFound", headers)
+        if not entry.lfs:
+            return FileResponse(self.store.content_path(entry.sha256), headers=headers | {"ETag": f'"{entry.etag}"'})
+        headers |= {"X-Linked-Etag": f'"{entry.etag}"', "X-Linked-Size": str(entry.size)}
+        return RedirectResponse(self.storage + self.sign(f"/storage/{entry.sha256}"), 302, headers)
+
+    # Large file storage
+
+    def sign(self, path: str) -> str:
+        return f"{path}?signature={hmac.new(self.secret, path.encode(), 'sha256').hexdigest()}"
+
+    def check_signature(self, request: Request) -> None:
+        if "authorization" in request.headers:
+            raise HubError(400, "Only one way to identify oneself is allowed: storage must not be sent a token")
+        if f"{request.url.path}?{request.url.query}" != self.sign(request.url.path):
+            raise HubError(403, "The signature of this address of storage is wrong")
+
+    async def lfs_batch(self, request: Request) -> Response:
+        """Where to upload large files. Xet is not among the transfers that are known here."""
+        repo, wish = self.repo(request, write=True), await request.json()
+        objects = []
+        for file in wish["objects"]:
+            path = f"/storage/{repo.type}s/{repo.id}/{file['oid']}"
+            action = {"href": self.storage + self.sign(path)}
+            if file["size"] > self.part_size and "multipart" in wish.get("transfers", ()):
+                count = math.ceil(file["size"] / self.part_size)
+                parts = {str(n): self.storage + self.sign(f"{path}/{n}") for n in range(1, count + 1)}
+                action["header"] = {"chunk_size": str(self.part_size)} | parts
+            known = file["oid"] in repo.large
+            objects.append(file | ({} if known else {"actions": {"upload": action}}))
+        return JSONResponse({"transfer": "basic", "objects": objects})
+
+    async def send_large(self, request: Request) -> Response:
+        self.check_signature(request)
+        oid = request.path_params["oid"]
+        return FileResponse(self.store.content_path(oid), headers={"ETag": f'"{oid}"'})
+
+    async def take_large(self, request: Request) -> Response:
+        self.check_signature(request)
+        self.store.keep_large(self.upload_repo(request), request.path_params["oid"], await request.body())
+        return Response()
+
+    async def take_part(self, request: Request) -> Response:
+        self.check_signature(request)
+        content = await request.body()
+        parts = self.parts.setdefault(tuple(request.path_params[k] for k in ("kind", "namespace", "name", "oid")), {})
+        parts[int(request.path_params["part"])] = content
+        return Response(headers={"ETag": f'"{hashlib.md5(content).hexdigest()}"'})
+
+    async def complete_parts(self, request: Request) -> Response:
+        self.check_signature(request)
+        numbers = [part["partNumber"] for part in (await request.json())["parts"]]
+        parts = self.parts.pop(tuple(request.path_params[k] for k in ("kind", "namespace", "name", "oid")), {})
+        content = b"".join(parts.get(number, b"") for number in numbers)
+        self.store.keep_large(self.upload_repo(request), request.path_params["oid"], content)
+        return JSONResponse({})
+
+    def upload_repo(self, request: Request) -> Repo:
+        """The repository of a signed address, which needs no token."""
+        repo_id = "{namespace}/{name}".format(**request.path_params)
+        repo = self.store.repos.get((request.path_params["kind"][:-1], repo_id))
+        if repo is None:
+            raise HubError(404, "Repository not found", "RepoNotFound")
+        return repo
+
+
+def refuse(request: Request, error: HubError) -> Response:
+    headers = error.headers | {"X-Error-Message": error.message} | ({"X-Error-Code": error.code} if error.code else {})
+    return JSONResponse({"error": error.message} | error.body, error.status, headers)
+
+
+def unknown_endpoint(request: Request, error: Exception) -> Response:
+    """Nothing of that name: a repository whose id has no namespace, or what nobody has needed yet."""
+    code = "RepoNotFound" if _OF_A_REPO.fullmatch(request.url.path) else None
+    return refuse(request, HubError(404, f"The Hub for tests does not know {request.method} {request.url.path}", code))
+
+
+def truth(value: str | None) -> bool:
+    return (value or "").lower() in ("1", "true")
+
+
+def decoded(value: dict) -> dict:
+    return value | {"content": base64.b64decode(value["content"])} if value.get("encoding") == "base64" else value
+
+
+def pointer_size(entry: Entry) -> int:
+    return len(pointer(entry.sha256, entry.size))
+
+
+def last_commit(commit: Commit, path: str) -> dict:
+    last = commit.last_change(path)
+    return {"lastCommit": {"id": last.id, "title": last.title, "date": last.date}}
+
+
+def tree_entries(commit: Commit, folder: str, recursive: bool) -> list[dict]:
+    """The files and folders in a folder, with all that is below it if `recursive`."""
+    prefix = folder.rstrip("/") + "/" if folder else ""
+    entries = {}
+    for path, entry in sorted(commit.files.items()):
+        if not path.startswith(prefix):
+            continue
+        steps = path[len(prefix) :].split("/")
+        for depth in range(1, len(steps) if recursive else min(len(steps), 2)):
+            name = prefix + "/".join(steps[:depth])
+            entries[name] = {"type": "directory", "oid": git_hash(name.encode()), "size": 0, "path": name}
+        if recursive or len(steps) == 1:
+            entries[path] = {"type": "file", "oid": entry.blob_id, "size": entry.size, "path": path}
+            if entry.lfs:
+                lfs = {"oid": entry.sha256, "size": entry.size, "pointerSize": pointer_size(entry)}
+                entries[path]["lfs"] = lfs
+    return list(entries.values())

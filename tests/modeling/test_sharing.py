@@ -1,0 +1,158 @@
+"""Many adapters on one base: what they share, that they do not see each other, and that one can go."""
+
+import copy
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from transformers import AutoModel, BitsAndBytesConfig, LlamaForCausalLM
+
+from tests.conftest import random_batch, stir_lora
+
+
+@pytest.fixture
+def adapters(make_model, base_dir, tmp_path):
+    """Folders of two adapters for one base, with other heads, LoRA and dropout, and the batch's logits of each."""
+    settings = {
+        "beauty": {"head": "linear", "base_dropout": 0.2},
+        "toys": {"head": "tied", "lora": {"r": 2, "target_modules": ["q_proj", "o_proj", "up_proj"]}},
+    }
+    logits = {}
+    for name, config in settings.items():
+        model = make_model(base_dir, **config)
+        model.save_pretrained(tmp_path / name)
+        logits[name] = AutoModel.from_pretrained(tmp_path / name)(*random_batch()).logits
+    return tmp_path, logits
+
+
+def bytes_held(*models):
+    """Memory of all tensors of some models, each piece of storage once."""
+    tensors = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+def bytes_of_adapter(model):
+    state = model.state_dict()
+    return sum(state[name].nbytes for name in model.saved_keys())
+
+
+@pytest.mark.parametrize("donor", ["bare base", "first adapter"])
+def test_two_adapters_score_as_each_does_alone_and_take_one_base_and_two_adapters(donor, adapters, base_dir):
+    directory, logits = adapters
+    base = AutoModel.from_pretrained(base_dir)
+    bare = bytes_held(base)
+    before = copy.deepcopy(base.state_dict())
+    beauty = AutoModel.from_pretrained(directory / "beauty", base_model=base)
+    toys = AutoModel.from_pretrained(directory / "toys", base_model=base if donor == "bare base" else beauty)
+    for _ in range(2):  # in turn: nothing is switched
+        assert torch.equal(beauty(*random_batch()).logits, logits["beauty"])
+        assert torch.equal(toys(*random_batch()).logits, logits["toys"])
+    small = 4096  # the prompt's ids
+    assert bytes_held(base, beauty, toys) <= bare + bytes_of_adapter(beauty) + bytes_of_adapter(toys) + small
+    assert base.state_dict().keys() == before.keys()
+    assert all(torch.equal(base.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+def test_an_adapter_that_is_let_go_leaves_the_others_and_frees_its_memory(adapters):
+    directory, logits = adapters
+    beauty = AutoModel.from_pretrained(directory / "beauty")
+    toys = AutoModel.from_pretrained(directory / "toys", base_model=beauty)
+    with pytest.raises(ValueError, match="Other adapters read this base too"):
+        beauty.merge_adapter()
+    gone = weakref.ref(beauty), weakref.ref(beauty.score.weight), weakref.ref(beauty.base)
+    del beauty
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None, None]
+    assert torch.equal(toys(*random_batch()).logits, logits["toys"])
+    toys.merge_adapter()  # alone again
+    torch.testing.assert_close(toys(*random_batch()).logits, logits["toys"])
+
+
+def test_no_adapter_goes_onto_a_base_that_another_is_merged_into(adapters):
+    directory, logits = adapters
+    beauty = AutoModel.from_pretrained(directory / "beauty")
+    beauty.merge_adapter()
+    with pytest.raises(ValueError, match=r"An adapter is merged into this base: call its unmerge_adapter\(\) first"):
+        AutoModel.from_pretrained(directory / "toys", base_model=beauty)
+    beauty.unmerge_adapter()
+    toys = AutoModel.from_pretrained(directory / "toys", base_model=beauty)
+    assert torch.equal(toys(*random_batch()).logits, logits["toys"])
+
+
+def test_threads_may_ask_different_adapters_at_once(adapters):
+    directory, _ = adapters
+    beauty = AutoModel.from_pretrained(directory / "beauty")
+    toys = AutoModel.from_pretrained(directory / "toys", base_model=beauty)
+    batches = [random_batch(seed=seed) for seed in range(16)]
+    expected = [[model.recommend(*batch).scores for batch in batches] for model in (beauty, toys)]
+    with ThreadPoolExecutor(4) as pool:
+        asked = [[pool.submit(model.recommend, *batch) for batch in batches] for model in (beauty, toys)]
+    for of_model, promised in zip(expected, asked, strict=True):
+        assert all(
+            torch.equal(scores, future.result().scores) for scores, future in zip(of_model, promised, strict=True)
+        )
+
+
+def test_training_one_adapter_leaves_the_other_and_the_base_alone(adapters):
+    directory, logits = adapters
+    beauty = AutoModel.from_pretrained(directory / "beauty")
+    toys = AutoModel.from_pretrained(directory / "toys", base_model=beauty).train()
+    ids, mask = random_batch()
+    optimizer = torch.optim.AdamW([weight for weight in toys.parameters() if weight.requires_grad], lr=0.1)
+    toys(ids, mask, labels=ids.masked_fill(mask == 0, -100)).loss.backward()
+    optimizer.step()
+    assert not torch.equal(toys.eval()(ids, mask).logits, logits["toys"])
+    assert torch.equal(beauty(ids, mask).logits, logits["beauty"])
+
+
+def test_a_model_with_a_language_modelling_head_lends_its_body_and_stays_as_it_is(make_base, make_model):
+    whole = LlamaForCausalLM(make_base("llama").config)
+    names = set(whole.state_dict())
+    model = make_model(whole)
+    assert type(model.base) is type(whole.model)
+    assert model.base.embed_tokens.weight is whole.model.embed_tokens.weight
+    assert set(whole.state_dict()) == names
+    assert whole.generate(torch.tensor([[1, 2]]), max_new_tokens=2).shape == (1, 4)
+
+
+def test_a_fresh_adapter_is_made_on_the_base_of_another(make_model, base_dir, text_tokenizer, item_table):
+    beauty = make_model(base_dir)
+    before = beauty(*random_batch()).logits
+    toys = stir_lora(type(beauty).from_base(beauty, item_table, instruction="Other: ", lora={"r": 2}))
+    assert toys.config.base_model_name_or_path == beauty.config.base_model_name_or_path
+    assert toys.base.embed_tokens.weight is beauty.base.embed_tokens.weight
+    assert torch.equal(beauty(*random_batch()).logits, before)
+
+
+def test_a_base_with_lora_of_its_own_or_trained_whole_is_refused(make_model, base_dir, adapters):
+    directory, _ = adapters
+    beauty = AutoModel.from_pretrained(directory / "beauty")
+    with pytest.raises(ValueError, match=r"already carries LoRA layers(.|\n)*pass that model itself"):
+        AutoModel.from_pretrained(directory / "toys", base_model=beauty.base)
+    with pytest.raises(ValueError, match="has a base of its own making"):
+        AutoModel.from_pretrained(directory / "toys", base_model=make_model(base_dir, tuning="full"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_quantized_base_is_shared_too(bits, adapters, base_dir):
+    directory, _ = adapters
+    how = {
+        4: {"load_in_4bit": True, "bnb_4bit_compute_dtype": torch.float32, "bnb_4bit_use_double_quant": True},
+        8: {"load_in_8bit": True},
+    }
+    quantization = BitsAndBytesConfig(**how[bits])
+    alone = {
+        name: AutoModel.from_pretrained(directory / name, quantization_config=quantization)(*random_batch()).logits
+        for name in ("beauty", "toys")
+    }
+    beauty = AutoModel.from_pretrained(directory / "beauty", quantization_config=quantization)
+    toys = AutoModel.from_pretrained(directory / "toys", base_model=beauty)
+    assert torch.equal(toys(*random_batch()).logits, alone["toys"])
+    assert torch.equal(beauty(*random_batch()).logits, alone["beauty"])
+    weights = [model.base.layers[0].self_attn.k_proj.weight for model in (beauty, toys)]
+    assert weights[0] is weights[1]
+    assert toys.is_quantized
