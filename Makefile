@@ -1,12 +1,12 @@
 # Everything runs in .venv, on the installed package: what is tested is what ships.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := $(shell find e4srec_hf modeling hub_cards -name '*.py' -o -name '*.md' -o -name 'py.typed')
+SOURCES := $(shell find e4srec_hf modeling hub_cards -name '*.py' -o -name '*.md' -o -name '*.json' -o -name 'py.typed')
 
 # The models of the demo and the tests are tiny: a second thread gains little, and costs much on a busy machine.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint record clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this help
@@ -23,6 +23,9 @@ lint: .venv/.package  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+record: .venv/.package  ## After a change in modeling/: record its hashes as those of the present version
+	$(BIN)/python -P -m e4srec_hf.verify --record e4srec_hf/verify/released_code.json
 
 clean:  ## Remove .venv and what was built
 	rm -rf .venv build *.egg-info outputs
