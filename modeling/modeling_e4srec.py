@@ -344,7 +344,7 @@ class E4SRecModel(Recommender, PushMixin):
         """
         if labels is None:
             vectors = self.next_item_vectors(*self._known_history(input_ids, attention_mask))
-            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue))  # type: ignore[arg-type]
+            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue_parts))  # type: ignore[arg-type]
         if self.training and self._unmerged_weights:
             raise RuntimeError("The adapter is merged into the base, where nothing trains it: unmerge_adapter() first.")
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")

@@ -130,7 +130,7 @@ class SASRecModel(Recommender, PushMixin):
         """
         if labels is None:
             vectors = self.next_item_vectors(*self._known_history(input_ids, attention_mask))
-            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue))  # type: ignore[arg-type]
+            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue_parts))  # type: ignore[arg-type]
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")
         check_item_ids(labels, self.config.vocab_size, "labels", ignore_index=IGNORE_INDEX)
         known = known_items(input_ids, attention_mask)
@@ -144,7 +144,7 @@ class SASRecModel(Recommender, PushMixin):
             return self._cross_entropy(vectors, targets, num_items_in_batch)
         loss = self._sampled_loss(vectors, targets, input_ids.masked_fill(~known, PAD_ID)[rows])
         loss = mean_over_targets(loss, len(targets), num_items_in_batch)
-        logits = None if self.training else catalogue_scores(vectors, self.catalogue)
+        logits = None if self.training else catalogue_scores(vectors, self.catalogue_parts)
         return CausalLMOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
     @property
