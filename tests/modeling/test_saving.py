@@ -138,10 +138,11 @@ def test_a_base_named_by_a_relative_path_is_found_from_anywhere(saved, base_dir,
     assert AutoModel.from_pretrained(tmp_path / "again").config.base_model_name_or_path == str(tmp_path / "here")
 
 
-def test_a_base_inside_a_repo_that_is_no_folder_here_is_asked_for():
-    config = E4SRecConfig(base_model_name_or_path="./base")
-    with pytest.raises(ValueError, match=r"org/repo was trained on a base inside its own folder .* pass base_model="):
-        recorded_base(config, "org/repo")
+def test_a_base_that_is_said_to_be_inside_the_folder_must_be_there(tmp_path):
+    with pytest.raises(ValueError, match=r"on a base inside it \(./base\), which is not there: pass base_model="):
+        recorded_base(E4SRecConfig(base_model_name_or_path="./base"), tmp_path)
+    with pytest.raises(ValueError, match=r"its base is ./../elsewhere, which leads out of it: do not trust it"):
+        recorded_base(E4SRecConfig(base_model_name_or_path="./../elsewhere"), tmp_path)
 
 
 def test_a_loaded_base_can_be_handed_over(saved, base_dir):
