@@ -1,9 +1,9 @@
 """The callback that writes down a training, and the model card with it."""
 
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -71,7 +71,7 @@ class CardCallback(TrainerCallback):
         """Start the clock, and find out about a card that cannot be read before anything is trained."""
         kept_licence(str(args.output_dir))
         self._seconds_before = max((logged.get("seconds", 0.0) for logged in state.log_history), default=0.0)
-        self._start = time.perf_counter()
+        self._start = perf_counter()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Note the time in the log, which checkpoints hold."""
@@ -105,7 +105,7 @@ class CardCallback(TrainerCallback):
         )
 
     def _seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._start
+        return self._seconds_before + perf_counter() - self._start
 
 
 def _model_settings(config: Any) -> dict[str, Any]:
