@@ -19,6 +19,7 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
 from e4srec_hf import E4SRecModel
 from e4srec_hf.data import build_item_tokenizer, catalogue, leave_one_out, load_sequences
 from e4srec_hf.tiny_base import train_byte_level_tokenizer
+from e4srec_hf.training_facts import device_name
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -130,13 +131,8 @@ def memory_bytes(device: torch.device | str) -> int:
 
 def hardware(device: str) -> dict[str, Any]:
     """What ran it."""
-    cpu = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).is_file():
-        names = [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        cpu = names[0].split(":")[1].strip() if names else cpu
-    cuda = torch.device(device).type == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if cuda else cpu,
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

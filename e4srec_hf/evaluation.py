@@ -1,7 +1,9 @@
 """Evaluation: the rank of each user's target in the whole catalogue, batch by batch on the device."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .data.collator import SequenceCollator, has_target
 from .data.item_tokenizer import check_vocabulary
+from .json_files import read_json, write_json
 from .metrics import Estimate, metrics_with_intervals
 from .modeling.evaluation_mode import evaluation_mode
 from .modeling.histories import PAD_ID
 from .modeling.ranking import target_ranks
 from .modeling.recommender import Recommender
+
+#: The figures that lie beside a model: kind of ranking, then model, then [`RankingReport.to_dict`].
+EVALUATION_NAME = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class RankingReport:
 
     Attributes:
         metrics: Name to mean and 95% interval over users.
-        ranks: ``(users,)`` rank of each target; ``inf`` for a target that is hidden with the seen items.
+        ranks: ``(users,)`` rank of each target; ``inf`` for a target that is hidden with the seen items. Empty in a
+            report that was read from a file.
         n_users: Users in the means.
         n_without_target: Users left out because their target is not in the catalogue.
         exclude_seen: Whether the items of a user's history were hidden.
@@ -58,6 +65,12 @@ class RankingReport:
             "exclude_seen": self.exclude_seen,
             "candidates": self.candidates,
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "RankingReport":
+        """The report that [`to_dict`] wrote, without the ranks."""
+        metrics = {name: Estimate(**estimate) for name, estimate in content["metrics"].items()}
+        return cls(**{**content, "metrics": metrics, "ranks": np.empty(0)})
 
 
 def _describe_candidates(dataset: Dataset, retired: Tensor | None) -> str:
@@ -176,3 +189,33 @@ def results_table(reports: Mapping[str, RankingReport], names: Sequence[str] = (
     lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def save_reports(reports: Mapping[str, Mapping[str, RankingReport]], directory: str | os.PathLike[str]) -> None:
+    """Write ``evaluation.json`` beside a model.
+
+    Args:
+        reports: Kind of ranking (``full``, ``sampled``) to model name to report.
+        directory: The folder.
+    """
+    content = {kind: {name: report.to_dict() for name, report in table.items()} for kind, table in reports.items()}
+    write_json(Path(directory, EVALUATION_NAME), content)
+
+
+def load_reports(directory: str | os.PathLike[str]) -> dict[str, dict[str, RankingReport]]:
+    """What [`save_reports`] wrote, without the ranks; empty where there is no ``evaluation.json``.
+
+    Raises:
+        ValueError: If the file holds anything else.
+    """
+    path = Path(directory, EVALUATION_NAME)
+    content = read_json(path)
+    try:
+        return {
+            kind: {name: RankingReport.from_dict(report) for name, report in table.items()}
+            for kind, table in content.items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} does not hold the reports of evaluations ({error!r}): remove it, and rank the test targets again."
+        ) from error

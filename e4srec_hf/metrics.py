@@ -1,4 +1,4 @@
-"""From the rank of each user's target to HR@K, NDCG@K and MRR, with intervals."""
+"""From the ranks of targets to HR@K, NDCG@K and MRR, with intervals; from lists of items to how popular they are."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 HR_CUTOFFS = (1, 5, 10, 20)
 NDCG_CUTOFFS = (5, 10, 20)
+#: How many percent of the catalogue count as popular.
+HEAD_PERCENTS = (1, 10)
 
 
 class Estimate(NamedTuple):
@@ -78,3 +80,36 @@ def metrics_with_intervals(
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)  # (metrics,) each
     means = counts @ per_rank / n_users
     return {name: Estimate(float(means[i]), float(low[i]), float(high[i])) for i, name in enumerate(values)}
+
+
+def head_sizes(n_items: int) -> dict[str, int]:
+    """How many items the most popular 1% and 10% of a catalogue are: ``1%`` and ``10%`` to a number, rounded up."""
+    return {f"{percent}%": -(-n_items * percent // 100) for percent in HEAD_PERCENTS}
+
+
+def concentration(items: ArrayLike, popularity: ArrayLike) -> dict[str, float]:
+    """How far a list of items leans towards what is popular, and how evenly it covers the catalogue.
+
+    Args:
+        items: ``(any,)`` numbers of items from 0 on, each as often as it comes up.
+        popularity: ``(catalogue,)`` how often each item stands in the training data. Of items that stand there equally
+            often, those that come first in the catalogue count as more popular.
+
+    Returns:
+        ``count``, the length of the list; ``1%`` and ``10%``, the share of the list that is among the most popular 1%
+        and 10% of the catalogue; ``coverage``, the share of the catalogue that comes up in the list; ``gini``, the Gini
+        coefficient of how often each item of the catalogue comes up: 0 is equally often.
+
+    Raises:
+        ValueError: If the list is empty, or an item is outside the catalogue.
+    """
+    items, popularity = np.asarray(items, dtype=np.int64), np.asarray(popularity)
+    n_items = len(popularity)
+    if not len(items) or items.min() < 0 or items.max() >= n_items:
+        raise ValueError(f"items must be at least one number from 0 to {n_items - 1}, the last of the catalogue")
+    counts = np.bincount(items, minlength=n_items)  # (catalogue,)
+    by_popularity = counts[np.argsort(-popularity, kind="stable")]
+    heads = {name: float(by_popularity[:size].sum() / len(items)) for name, size in head_sizes(n_items).items()}
+    places = np.arange(1, n_items + 1)
+    gini = 2 * (places @ np.sort(counts)) / (n_items * len(items)) - (n_items + 1) / n_items
+    return {"count": len(items), **heads, "coverage": float((counts > 0).mean()), "gini": float(gini)}

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from .cards import write_model_card
+from .cards import refresh_model_card
 from .data import build_item_tokenizer, catalogue
 from .modeling import E4SRecModel
 from .modeling.configuration_e4srec import PAPER_INSTRUCTION
@@ -24,6 +24,7 @@ from .modeling.saving import staged_directory
 from .reference_lora import lora_settings_and_weights, peft_name
 from .tensor_files import load_named_tensors, load_tensors
 from .training import save_trained
+from .training_facts import add_facts
 
 #: What its template puts behind the items: a line break less than the paper's Alpaca prompt (`PAPER_RESPONSE`).
 REFERENCE_RESPONSE = "\n### Response:\n"
@@ -154,20 +155,18 @@ def import_reference(
     )
     _fill(model, heads, lora_weights, adapter)
     save_trained(model, build_item_tokenizer([str(row) for row in all_rows]), directory)
-    write_model_card(
-        directory,
-        model.config,
-        settings={
-            "imported from": "files of the reference implementation, github.com/HestiaSky/E4SRec",
-            "item_embeddings": Path(item_embeddings).name,
-            "adapter": Path(adapter).name,
-            "base_model": base_model,
-            "lora": model.config.lora,
-            "instruction": instruction,
-            "response": response,
-            "max_history": model.config.max_history,
-        },
-    )
+    settings = {
+        "imported from": "files of the reference implementation, github.com/HestiaSky/E4SRec",
+        "item_embeddings": Path(item_embeddings).name,
+        "adapter": Path(adapter).name,
+        "base_model": os.fspath(base_model),
+        "lora": model.config.lora,
+        "instruction": instruction,
+        "response": response,
+        "max_history": model.config.max_history,
+    }
+    add_facts(directory, {"settings": settings})
+    refresh_model_card(directory)
 
 
 def check_item_numbers(items: Sequence[str], n_rows: int, table: Any) -> None:

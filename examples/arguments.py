@@ -174,19 +174,13 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
     return flags
 
 
-def recipe(training: TrainingArguments) -> dict[str, Any]:
-    """The training arguments that make the model what it is."""
-    names = (
-        "learning_rate",
-        "num_train_epochs",
-        "per_device_train_batch_size",
-        "gradient_accumulation_steps",
-        "lr_scheduler_type",
-        "warmup_steps",
-        "weight_decay",
-        "train_sampling_strategy",
-        "seed",
-        "bf16",
-    )
-    values = {name: getattr(training, name) for name in names}
-    return {name: getattr(value, "value", value) for name, value in values.items()}  # enums by their value
+def card_settings(*parts: Any) -> dict[str, Any]:
+    """The settings that a model card tells, of those that the model's config does not tell it already."""
+    left_out = ("overwrite", "rank_test", "model", "base_model", "user_column", "items_column", "negatives_seed")
+    settings = {name: value for part in parts for name, value in vars(part).items()}
+    return {name: value for name, value in settings.items() if name not in left_out and not name.startswith("lora_")}
+
+
+def card_seeds(data: DataArguments) -> dict[str, Any]:
+    """The seeds that a model card tells besides those of the training arguments."""
+    return {"negatives_seed": data.negatives_seed} if data.negatives is not None else {}

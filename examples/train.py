@@ -8,16 +8,15 @@ ranked once, at the end.
 """
 
 import dataclasses
-import json
 import logging
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from arguments import DataArguments, ModelArguments, SASRecArguments, parse_arguments, recipe
+from arguments import DataArguments, ModelArguments, SASRecArguments, card_seeds, card_settings, parse_arguments
+from checkpoints import find_checkpoints, remove_checkpoints
 from datasets import Dataset, DatasetDict
 from e4srec_hf.modeling.pushing import push_folder
 from huggingface_hub import CommitInfo, HfApi
@@ -29,10 +28,10 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
-from e4srec_hf.cards import write_model_card
+from e4srec_hf.card_callback import CardCallback
+from e4srec_hf.cards import refresh_model_card
 from e4srec_hf.data import (
     build_item_tokenizer,
     catalogue,
@@ -43,11 +42,15 @@ from e4srec_hf.data import (
     tokenize_histories,
     with_sampled_negatives,
 )
-from e4srec_hf.evaluation import RankingReport, evaluate_ranking, results_table
+from e4srec_hf.dataset_repo import load_catalogue
+from e4srec_hf.evaluation import RankingReport, evaluate_ranking, results_table, save_reports
+from e4srec_hf.hub import TITLES_NAME
 from e4srec_hf.item_embeddings import is_sasrec, load_item_embeddings
-from e4srec_hf.popularity import PopularityModel
+from e4srec_hf.json_files import write_json
+from e4srec_hf.popularity import PopularityModel, popularity_skew
 from e4srec_hf.tiny_base import make_tiny_base
 from e4srec_hf.training import SELECT_ON_VALIDATION, RankingTrainer, save_trained
+from e4srec_hf.training_facts import add_facts, describe_data
 
 logger = logging.getLogger("train")
 
@@ -64,6 +67,7 @@ def train_sasrec(
     splits: DatasetDict,
     max_history: int,
     data: DataArguments,
+    card: CardCallback,
     checkpoint: str | None,
 ) -> str:
     """Train the ID model, selected on validation, and keep it in the folder ``sasrec`` of the output.
@@ -108,6 +112,7 @@ def train_sasrec(
         exclude_seen=data.exclude_seen,
         all_targets=data.all_targets,
         early_stopping_patience=arguments.sasrec_patience,
+        callbacks=[card],
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
@@ -185,42 +190,6 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
         sys.exit(f"--base_model {arguments.base_model} cannot be used: {error}")
 
 
-def find_checkpoints(training: TrainingArguments) -> dict[str, str | None]:
-    """The checkpoints to go on from, of the adapter and of SASRec, and nothing left over from a run before.
-
-    Raises:
-        SystemExit: If there is nothing to resume, or an earlier run would get mixed up with this one.
-    """
-    output = Path(str(training.output_dir))
-    stages = {"e4srec": output, "sasrec": output / "sasrec"}
-    found = {name: get_last_checkpoint(str(stage)) if stage.is_dir() else None for name, stage in stages.items()}
-    asked = str(training.resume_from_checkpoint or "false")
-    if asked.lower() == "true":
-        if not any(found.values()):
-            sys.exit(f"--resume_from_checkpoint: there is no checkpoint in {output}.")
-        return found
-    if asked.lower() != "false":
-        if not Path(asked).is_dir():
-            sys.exit(f"--resume_from_checkpoint: there is no folder {asked}.")
-        return found | {"e4srec": asked}
-    if any(found.values()):
-        sys.exit(
-            f"{output} holds checkpoints of an earlier run. Go on from them with --resume_from_checkpoint true, remove "
-            "them with --overwrite true, or choose another --output_dir."
-        )
-    return found
-
-
-def remove_checkpoints(training: TrainingArguments) -> None:
-    """Clear the output folder of the checkpoints of an earlier run."""
-    state = PartialState()
-    if state.is_main_process:
-        for stage in (Path(str(training.output_dir)), Path(str(training.output_dir), "sasrec")):
-            for checkpoint in stage.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
-    state.wait_for_everyone()
-
-
 def sample_recommendations(
     model: E4SRecModel, tokenizer: PreTrainedTokenizerBase, user: dict[str, Any], titles: dict[str, str]
 ) -> dict[str, Any]:
@@ -234,12 +203,15 @@ def sample_recommendations(
     return {"history": user["item_ids"], "recommended": items}
 
 
-def load_data(data: DataArguments) -> tuple[Dataset, dict[str, str]]:
-    """The sequences, and the titles of the items where they are made up."""
+def load_data(data: DataArguments) -> tuple[Dataset, list[str], dict[str, str]]:
+    """The sequences, the items of the catalogue, and the titles of those that have one."""
     if data.dataset == "demo":
         world = make_demo_world()
-        return world.sequences, world.titles
-    return load_sequences(data.dataset, user_column=data.user_column, items_column=data.items_column), {}
+        return world.sequences, list(world.titles), world.titles
+    sequences = load_sequences(data.dataset, user_column=data.user_column, items_column=data.items_column)
+    listed = load_catalogue(data.dataset)
+    items = list(dict.fromkeys([*listed, *catalogue(sequences)]))
+    return sequences, items, {item: title for item, title in listed.items() if title is not None}
 
 
 def test_targets(
@@ -264,6 +236,7 @@ def train_e4srec(
     splits: DatasetDict,
     data: DataArguments,
     item_embeddings: torch.Tensor,
+    card: CardCallback,
     checkpoint: str | None,
 ) -> RankingTrainer:
     """Train the adapter, selected on validation."""
@@ -278,6 +251,7 @@ def train_e4srec(
         max_targets=arguments.max_targets,
         all_targets=data.all_targets,
         early_stopping_patience=arguments.early_stopping_patience,
+        callbacks=[card],
     )
     logger.info(
         f"E4SRec: a step has {trainer.targets_a_step():.1f} targets on average. "
@@ -287,7 +261,7 @@ def train_e4srec(
     return trainer
 
 
-Ranker = tuple[torch.nn.Module, PreTrainedTokenizerBase]
+Ranker = tuple[Any, PreTrainedTokenizerBase]
 
 
 def baselines(
@@ -317,6 +291,28 @@ def rank_tests(
     }
 
 
+def write_results(
+    folders: list[Path],
+    reports: dict[str, dict[str, RankingReport]],
+    rankers: dict[str, Ranker],
+    splits: DatasetDict,
+    tokenizer: PreTrainedTokenizerBase,
+    data: DataArguments,
+    titles: dict[str, str],
+) -> None:
+    """What the folders of the models hold besides them: figures, the lean towards popular items, titles, the card."""
+    if reports:
+        models = {name: ranker for name, ranker in rankers.items() if name != "popularity"}
+        skew = popularity_skew(models, splits["train"], splits["test"], tokenizer, exclude_seen=data.exclude_seen)
+    for folder in folders:
+        if reports:
+            save_reports(reports, folder)
+            add_facts(folder, {"popularity_skew": skew})
+        if titles:
+            write_json(folder / TITLES_NAME, titles)
+        refresh_model_card(folder)
+
+
 def main(argv: list[str]) -> None:
     """Train, evaluate, save."""
     data, model_arguments, sasrec_arguments, training = parse_arguments(argv)
@@ -327,17 +323,17 @@ def main(argv: list[str]) -> None:
         remove_checkpoints(training)
     checkpoints = find_checkpoints(training)
     output = Path(str(training.output_dir))
-    sequences, titles = load_data(data)
-    tokenizer = build_item_tokenizer(list(titles) or catalogue(sequences))
+    sequences, items, titles = load_data(data)
+    tokenizer = build_item_tokenizer(items)
     splits = leave_one_out(sequences)
     if not len(splits["validation"]):
         sys.exit(f"{data.dataset}: no user has three items, so there is no validation target to select on.")
     tests = test_targets(data, splits["test"], sequences, tokenizer)
     logger.info(
-        f"{data.dataset}: {len(sequences)} users, {len(tokenizer) - 2} items, "
-        f"{len(splits['test'])} users with a test target"
+        f"{data.dataset}: {len(sequences)} users, {len(items)} items, {len(splits['test'])} users with a test target"
     )
 
+    facts = describe_data(data.dataset, sequences, len(items))
     source = model_arguments.item_embeddings
     # a checkpoint of the adapter means that this run has finished its SASRec; without one, what lies there may be older
     if source is None and checkpoints["e4srec"] is not None and (output / "sasrec" / "model.safetensors").is_file():
@@ -350,50 +346,45 @@ def main(argv: list[str]) -> None:
             splits,
             model_arguments.max_history,
             data,
+            CardCallback(facts, settings=card_settings(data, sasrec_arguments), seeds=card_seeds(data)),
             checkpoints["sasrec"],
         )
     model = None
     if not only_sasrec:
         vectors = load_item_embeddings(source, tokenizer)
-        trainer = train_e4srec(model_arguments, training, tokenizer, splits, data, vectors, checkpoints["e4srec"])
+        card = CardCallback(
+            facts,
+            settings=card_settings(data, model_arguments, sasrec_arguments),
+            seeds=card_seeds(data),
+            sasrec=source if is_sasrec(source) else None,
+            random_base=model_arguments.base_model is None,
+        )
+        trainer = train_e4srec(model_arguments, training, tokenizer, splits, data, vectors, card, checkpoints["e4srec"])
         model = as_saved(trainer)
     if not PartialState().is_main_process:
         return
 
-    reports = rank_tests(
-        {
-            **baselines(source, splits["train"], tokenizer, training.device),
-            **({} if model is None else {"E4SRec": (model, tokenizer)}),
-        },
-        tests,
-        data,
-        training,
-    )
+    rankers = baselines(source, splits["train"], tokenizer, training.device)
     if model is not None:
+        rankers["E4SRec"] = (model, tokenizer)
         save_trained(model, tokenizer, output)
-        parts = (data, model_arguments, sasrec_arguments)
-        settings = {name: value for part in parts for name, value in vars(part).items()}
-        write_model_card(
-            output,
-            model.config,
-            reports,
-            settings={**settings, **recipe(training)},
-            random_base=model_arguments.base_model is None,
-        )
+    reports = rank_tests(rankers, tests, data, training)
+    trained = [Path(source)] if Path(source) == output / "sasrec" else []
+    if model is not None:
+        trained.append(output)
+    write_results(trained, reports, rankers, splits, tokenizer, data, titles)
     for table in reports.values():
         print(f"\nTest targets, {table['popularity'].protocol}; 95% bootstrap intervals over users\n")
         print(results_table(table))
     if data.dataset == "demo" and model is not None:
-        write_json(output / "item_titles.json", titles)
         sample = sample_recommendations(model, tokenizer, splits["test"][0], titles)
         write_json(output / "sample_recommendations.json", sample)
-    saved = source if model is None else output
-    print(f"\nSaved to {saved}")
+    print(f"\nSaved to {trained[-1]}")
     if training.push_to_hub:
-        print(f"Pushed: {push(training, saved).commit_url}")
+        print(f"Pushed: {push(training, trained[-1]).commit_url}")
 
 
-def push(training: TrainingArguments, directory: str | Path) -> CommitInfo:
+def push(training: TrainingArguments, directory: Path) -> CommitInfo:
     """Push a finished folder to the Hub, card and figures included."""
     return push_folder(
         directory,
@@ -402,13 +393,6 @@ def push(training: TrainingArguments, directory: str | Path) -> CommitInfo:
         token=training.hub_token,
         revision=training.hub_revision,
     )
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write beside, then rename."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 if __name__ == "__main__":

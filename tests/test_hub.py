@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoModel, AutoTokenizer, TrainingArguments
 
 from e4srec_hf import SASRecConfig, SASRecModel
-from e4srec_hf.cards import write_model_card
+from e4srec_hf.cards import refresh_model_card
 from e4srec_hf.data import leave_one_out
 from e4srec_hf.hub import item_titles, pull
 from e4srec_hf.training import RankingTrainer, save_trained
@@ -52,7 +52,7 @@ def saved(make_model, base_on_hub, item_tokenizer, tmp_path):
     def save(name="adapter", **config):
         model = make_model(base_on_hub, **config)
         save_trained(model, item_tokenizer, tmp_path / name)
-        write_model_card(tmp_path / name, model.config)
+        refresh_model_card(tmp_path / name)
         return model, tmp_path / name
 
     return save

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel, __version__
-from e4srec_hf.cards import write_model_card
+from e4srec_hf.cards import refresh_model_card
 from e4srec_hf.tiny_base import make_tiny_base
 from e4srec_hf.training import save_trained
 from e4srec_hf.verify import Verification, verify
@@ -39,7 +39,7 @@ def fresh_folder(tmp_path_factory, item_table, item_tokenizer):
     base = make_tiny_base(folder / "base", hidden_size=32, texts=(INSTRUCTION, RESPONSE))
     model = E4SRecModel.from_base(base, item_table, instruction=INSTRUCTION, response=RESPONSE, lora={"r": 4})
     save_trained(model, item_tokenizer, folder)
-    write_model_card(folder, AutoConfig.from_pretrained(folder))
+    refresh_model_card(folder)
     return folder
 
 

@@ -4,7 +4,14 @@ from .collator import SequenceCollator
 from .demo import DemoWorld, make_demo_world
 from .item_tokenizer import build_item_tokenizer, item_catalogue, tokenize_histories
 from .negatives import draw_negatives, with_candidates, with_sampled_negatives
-from .sequences import catalogue, load_sequences, read_negatives, read_sequences, sequences_from_table
+from .sequences import (
+    catalogue,
+    load_sequences,
+    read_negatives,
+    read_sequences,
+    sequences_from_table,
+    sequences_sha256,
+)
 from .splits import cut_into_segments, leave_one_out
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "read_negatives",
     "read_sequences",
     "sequences_from_table",
+    "sequences_sha256",
     "tokenize_histories",
     "with_candidates",
     "with_sampled_negatives",

@@ -1,5 +1,7 @@
 """Sequences: the reference text format or any `datasets` table, read into one row a user."""
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -149,3 +151,14 @@ def sequences_from_table(
 def catalogue(sequences: Dataset) -> list[str]:
     """The item ids of all sequences, each once, in the order of their first appearance."""
     return list(dict.fromkeys(item for items in sequences["item_ids"] for item in items))
+
+
+def sequences_sha256(sequences: Dataset) -> str:
+    """SHA-256 of the sequences themselves, the same for a text file, a Parquet file and a copy on the Hub.
+
+    What is hashed is UTF-8 text with a JSON line a user, in the order of the rows: ``["user", ["item", "item"]]``.
+    """
+    found = hashlib.sha256()
+    for user, items in zip(sequences["user_id"], sequences["item_ids"], strict=True):
+        found.update(json.dumps([user, list(items)], ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+    return found.hexdigest()
