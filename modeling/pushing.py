@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import PreTrainedTokenizerBase
@@ -153,6 +154,7 @@ class PushMixin(AtomicSaveMixin):
         *,
         tokenizer: PreTrainedTokenizerBase | None = None,
         with_base: bool = False,
+        dtype: torch.dtype | None = None,
         commit_message: str | None = None,
         private: bool | None = None,
         token: str | bool | None = None,
@@ -167,6 +169,7 @@ class PushMixin(AtomicSaveMixin):
             tokenizer: The item tokenizer. By default the one beside which the model was saved or loaded, with the card
                 and the titles that are there.
             with_base: Send along a base that is a folder on this machine.
+            dtype: Of the weights in the file, as for `save_pretrained`.
             commit_message: Message of the commit.
             private: Whether a repo that is made is private.
             token: Of an account that may write.
@@ -188,7 +191,7 @@ class PushMixin(AtomicSaveMixin):
             if with_base and base is not None and os.path.isdir(base):
                 self.config.base_model_name_or_path = shutil.copytree(base, Path(stage).absolute() / BASE_FOLDER)
             try:
-                self.save_pretrained(stage)
+                self.save_pretrained(stage, dtype=dtype)
             finally:
                 if base is not None:
                     self.config.base_model_name_or_path = base

@@ -98,6 +98,7 @@ class AtomicSaveMixin(PreTrainedModel):
         is_main_process: bool = True,
         state_dict: dict[str, Tensor] | None = None,
         push_to_hub: bool = False,
+        dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
         """Write ``config.json``, ``model.safetensors`` and the Python files that load them.
@@ -109,12 +110,16 @@ class AtomicSaveMixin(PreTrainedModel):
             is_main_process: Nothing is written where this is false.
             state_dict: The weights, where a distributed trainer has gathered them.
             push_to_hub: Push afterwards; ``kwargs`` then go to `push_to_hub`, ``repo_id`` among them.
+            dtype: Of the weights in the file; by default as they are. ``torch.bfloat16`` halves the file of an adapter,
+                which is trained in float32 and loaded as float32 again.
             kwargs: Options of `PreTrainedModel.save_pretrained` that have no meaning for one small file are ignored.
         """
         if not is_main_process:
             return
         weights = self.state_dict() if state_dict is None else state_dict
         weights = {name: weights[name].detach().contiguous() for name in self.saved_keys()}
+        if dtype is not None:
+            weights = {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
         self.config.architectures = [type(self).__name__]
         self.config.dtype = str(self.dtype).removeprefix("torch.")
         with staged_directory(save_directory) as stage:

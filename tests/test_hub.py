@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -10,13 +12,15 @@ import torch
 from datasets import Dataset
 from e4srec_hf.modeling.pushing import push_folder
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from transformers import AutoModel, AutoTokenizer, TrainingArguments
+from safetensors.torch import load
+from transformers import AutoModel, AutoTokenizer, LlamaConfig, TrainingArguments
 
-from e4srec_hf import SASRecConfig, SASRecModel
+from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
 from e4srec_hf.cards import refresh_model_card
 from e4srec_hf.data import leave_one_out
 from e4srec_hf.hub import item_titles, pull
 from e4srec_hf.training import RankingTrainer, save_trained
+from e4srec_hf.verify import verify
 from tests.conftest import random_batch
 
 REPO = "org/e4srec-beauty"
@@ -235,6 +239,66 @@ def test_a_sasrec_is_pushed_and_loaded_by_id(hub_here, item_tokenizer, tmp_path)
     ids, mask = random_batch()
     loaded = AutoModel.from_pretrained("org/sasrec")
     assert torch.equal(loaded(ids[2:], mask[2:]).logits, model(ids[2:], mask[2:]).logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "size"), [("tied", 49_157_344), ("linear", 147_762_408)])
+def test_an_adapter_of_a_seven_billion_base_is_small(head, size, tmp_path):
+    """Llama-2-7B in bfloat16, without its weights; Amazon Beauty's catalogue; LoRA r 16 on the MLP."""
+    with torch.device("meta"):
+        base = AutoModel.from_config(
+            LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32)
+        )
+        model = E4SRecModel.from_base(base, torch.zeros(12_103, 64), instruction="", response="", head=head)
+    base_bytes = sum(2 * weight.numel() for name, weight in model.base.named_parameters() if ".lora_" not in name)
+    state = model.state_dict()
+    weights = {name: torch.zeros(state[name].shape, dtype=torch.bfloat16) for name in model.saved_keys()}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    pushed = sum(file.stat().st_size for file in tmp_path.iterdir())
+    print(f"{head} head: {pushed:,} bytes are pushed, {pushed / base_bytes:.2%} of the base's {base_bytes:,}")
+    assert (tmp_path / "model.safetensors").stat().st_size == size
+    assert head == "linear" or pushed < 0.005 * base_bytes
+
+
+def test_weights_may_be_sent_in_bfloat16(saved, hub_here):
+    model, directory = saved()
+    push_folder(directory, REPO)
+    model.push_to_hub("org/half", dtype=torch.bfloat16)
+    weights, halves = (load(hub_here.files(repo)["model.safetensors"]) for repo in (REPO, "org/half"))
+    assert all(torch.equal(halves[name], weight.bfloat16()) for name, weight in weights.items())
+    loaded = AutoModel.from_pretrained("org/half")
+    assert loaded.score.weight.dtype == torch.float32
+    torch.testing.assert_close(loaded(*random_batch()).logits, model(*random_batch()).logits, rtol=0.1, atol=0.1)
+    assert verify("org/half").passed
+
+
+@pytest.mark.slow
+def test_the_demo_is_trained_pushed_and_recommends_the_same_without_the_package(hub_here, tmp_path):
+    train = Path(__file__).parent.parent / "examples" / "train.py"
+    fewer = ["--num_train_epochs", "1", "--sasrec_epochs", "2"]
+    push = ["--push_to_hub", "true", "--hub_model_id", "org/e4srec-demo", "--output_dir", str(tmp_path / "demo")]
+    done = subprocess.run(
+        [sys.executable, str(train), *fewer, *push],
+        env=hub_here.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    sample = json.loads((tmp_path / "demo" / "sample_recommendations.json").read_text())
+    first = hub_here.api.model_info("org/e4srec-demo").sha
+    script = RECOMMEND.replace('["item 3", "item 7"]', "json.loads(sys.argv[4])")
+
+    def recommended(revision="", **environment):
+        arguments = json.dumps({"trust_remote_code": True}), json.dumps(sample["history"])
+        done = hub_here.run_python(script, "org/e4srec-demo", revision, *arguments, package=False, **environment)
+        return json.loads(done.stdout.splitlines()[-1])[1]
+
+    assert recommended() == sample["recommended"]
+    hub_here.commit("org/e4srec-demo", {"model.safetensors": b"a later push that went wrong"})
+    assert recommended(first) == sample["recommended"]
+    assert recommended(first, HF_HUB_OFFLINE="1") == sample["recommended"]
+    assert verify("org/e4srec-demo", revision=first).passed
 
 
 @pytest.mark.slow

@@ -60,6 +60,6 @@ def verify(
     release, found = check_code(repo, model_type_of(content))
     findings += found
     findings += check_tokenizer(documents, None if config is None else config.vocab_size)
-    findings += check_weights(repo, config, content, base)
+    findings += check_weights(repo, config, base)
     findings.sort(key=lambda finding: ("failed", "unchecked", "note").index(finding.kind))
     return Verification(repo.name, repo.commit, release, tuple(findings))

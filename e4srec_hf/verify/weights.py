@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from ..modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
-from .configs import dtype_of
 from .files import WEIGHTS_NAME
 from .findings import Finding, failed, note, unchecked
 from .sources import Source, UnreadableError
@@ -65,14 +64,13 @@ def read_header(source: Source) -> tuple[dict[str, Stored], dict[str, str]]:
 
 
 def check_weights(
-    source: Source, config: PreTrainedConfig | None, content: Any, base_config: Mapping[str, Any] | None
+    source: Source, config: PreTrainedConfig | None, base_config: Mapping[str, Any] | None
 ) -> Iterator[Finding]:
     """``model.safetensors`` against the config.
 
     Args:
         source: The repo.
         config: Its config; ``None`` where that is unsound, and nothing is built from it.
-        content: The same, as its JSON has it.
         base_config: The config of the base, as its JSON has it; ``None`` where it is not known.
     """
     if WEIGHTS_NAME not in source.files:
@@ -91,7 +89,7 @@ def check_weights(
         yield note(WEIGHTS_NAME, "its tensors were not compared with the config", "Nothing is built from that config.")
         return
     if isinstance(config, E4SRecConfig) and config.tuning == "lora" and base_config is None:
-        yield from compare_without_base(stored, config, content)
+        yield from compare_without_base(stored, config)
         return
     try:
         expected = expected_tensors(config, base_config)
@@ -99,7 +97,7 @@ def check_weights(
         say = failed if base_config is None else unchecked  # it may be a base that this transformers cannot build
         yield say("config.json", f"the model cannot be built from it and its base: {error}", "Loading fails too.")
         return
-    yield from compare(stored, expected, content)
+    yield from compare(stored, expected)
 
 
 def expected_tensors(config: PreTrainedConfig, base_config: Mapping[str, Any] | None) -> dict[str, Tensor]:
@@ -128,20 +126,19 @@ def expected_tensors(config: PreTrainedConfig, base_config: Mapping[str, Any] | 
     return {name: tensors[name] for name in model.saved_keys()}
 
 
-def compare(stored: Mapping[str, Stored], expected: Mapping[str, Tensor], content: dict[str, Any]) -> Iterator[Finding]:
-    """Names, shapes and dtypes; a dtype may be float32 or the one that the config names."""
+def compare(stored: Mapping[str, Stored], expected: Mapping[str, Tensor]) -> Iterator[Finding]:
+    """Names, shapes and dtypes."""
     for name in sorted(expected.keys() - stored.keys()):
         yield failed(WEIGHTS_NAME, f"lacks the tensor {name}", WHY)
     for name in sorted(stored.keys() - expected.keys()):
         yield failed(WEIGHTS_NAME, f"has a tensor {name} that the model does not", WHY)
     for name in sorted(stored.keys() & expected.keys()):
-        yield from _compare_one(name, stored[name], tuple(expected[name].shape), _dtypes(content, expected[name].dtype))
+        yield from _compare_one(name, stored[name], tuple(expected[name].shape), _dtypes(expected[name].dtype))
 
 
-def _dtypes(content: dict[str, Any], dtype: torch.dtype) -> set[str | None]:
-    if not dtype.is_floating_point:
-        return {DTYPES.get(str(dtype).removeprefix("torch."))}
-    return {"F32", DTYPES.get(str(dtype_of(content)))}
+def _dtypes(dtype: torch.dtype) -> set[str | None]:
+    """Loading takes any floating-point dtype to the one that it needs."""
+    return {"F32", "BF16", "F16"} if dtype.is_floating_point else {DTYPES.get(str(dtype).removeprefix("torch."))}
 
 
 def _compare_one(
@@ -155,12 +152,12 @@ def _compare_one(
         want = tuple("any" if size is None else size for size in shape)
         yield failed(WEIGHTS_NAME, f"{name} has the shape {stored.shape}, the config asks for {want}", WHY)
     if stored.dtype not in dtypes:
-        yield failed(WEIGHTS_NAME, f"{name} has the dtype {stored.dtype}", "The config says otherwise.")
+        yield failed(
+            WEIGHTS_NAME, f"{name} has the dtype {stored.dtype}", f"A release writes one of {sorted(map(str, dtypes))}."
+        )
 
 
-def compare_without_base(
-    stored: Mapping[str, Stored], config: E4SRecConfig, content: dict[str, Any]
-) -> Iterator[Finding]:
+def compare_without_base(stored: Mapping[str, Stored], config: E4SRecConfig) -> Iterator[Finding]:
     """What can be said of the tensors of an adapter whose base is not known.
 
     The hidden size is that of the lifting layer; LoRA tensors are known by their names and by their rank.
@@ -174,7 +171,7 @@ def compare_without_base(
         "input_proj.bias": (hidden,),
         "score.weight": (vocab if config.head == "linear" else width, hidden),
     }
-    dtypes = _dtypes(content, torch.float32)
+    dtypes = _dtypes(torch.float32)
     for name, shape in shapes.items():
         if name in stored:
             yield from _compare_one(name, stored[name], shape, dtypes)
