@@ -1,5 +1,6 @@
 """Evaluation against a walk over users and items, one at a time."""
 
+import json
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from datasets import Dataset
 
 from e4srec_hf import SASRecConfig, SASRecModel
 from e4srec_hf.data import build_item_tokenizer, tokenize_histories, with_candidates
-from e4srec_hf.evaluation import evaluate_ranking, results_table
+from e4srec_hf.evaluation import evaluate_ranking, load_reports, results_table, save_reports
 from e4srec_hf.popularity import PopularityModel
 
 ROWS = {
@@ -138,3 +139,20 @@ def test_the_table_names_models_metrics_and_intervals():
         "| ---------- | ----------------------- | ----------------------- |",
         "| popularity | 1.0000 [1.0000, 1.0000] | 1.0000 [1.0000, 1.0000] |",
     ]
+
+
+def test_reports_come_back_from_their_file_without_the_ranks(tmp_path):
+    tokenizer = build_item_tokenizer(list("abcd"))
+    rows = Dataset.from_dict({"user_id": ["w", "x"], "item_ids": [["b", "a"], ["a", "stranger"]]})
+    report = evaluate_ranking(PopularityModel([["a"]], tokenizer), rows, tokenizer)
+    save_reports({"full": {"popularity": report}}, tmp_path)
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"full": {"popularity": report.to_dict()}}
+    again = load_reports(tmp_path)["full"]["popularity"]
+    assert again.to_dict() == report.to_dict()
+    assert again.metrics["hr@10"].value == 1.0
+    assert again.protocol == report.protocol
+    assert len(again.ranks) == 0
+    assert load_reports(tmp_path / "elsewhere") == {}
+    (tmp_path / "evaluation.json").write_text('{"hr@10": 0.5}')
+    with pytest.raises(ValueError, match="does not hold the reports of evaluations"):
+        load_reports(tmp_path)

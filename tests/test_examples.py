@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoModel
+from huggingface_hub import ModelCard
+from transformers import AutoModel, AutoTokenizer
 
-from e4srec_hf.data import make_demo_world
+from e4srec_hf.cards import refresh_model_card
+from e4srec_hf.data import load_sequences, make_demo_world, sequences_sha256
+from e4srec_hf.dataset_repo import save_dataset
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 QUICK = [
@@ -151,8 +154,46 @@ def test_training_leaves_a_table_and_a_folder_that_loads(trained):
     assert AutoModel.from_pretrained(output).config.vocab_size == 52
     files = {file.name for file in output.iterdir() if file.is_file()}
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "evaluation.json"} <= files
+    assert {"training.json", "learning_curves.png"} <= files
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl"))]
     assert json.loads((output / "config.json").read_text())["base_model_name_or_path"] == "./base"
+
+
+@pytest.mark.slow
+def test_training_leaves_cards_of_both_models(trained, log):
+    output, _ = trained
+    facts = json.loads((output / "training.json").read_text())
+    sequences = load_sequences(str(log / "log.txt"))
+    assert facts["data"]["sha256"] == sequences_sha256(sequences)
+    assert (facts["data"]["name"], facts["data"]["users"]) == ("log.txt", 80)
+    assert [len(stage["curve"]) for stage in facts["stages"].values()] == [2, 1]
+    assert list(facts["popularity_skew"]["rows"]) == ["training data", "test targets", "SASRec", "E4SRec"]
+    assert (facts["settings"]["made_base_hidden_size"], facts["settings"]["dataset"]) == (32, "log.txt")
+    for folder, tag, figures in ((output, "e4srec", "E4SRec"), (output / "sasrec", "sasrec", "SASRec")):
+        text = (folder / "README.md").read_text()
+        data = ModelCard(text).data
+        assert data.tags[0] == tag
+        reports = json.loads((folder / "evaluation.json").read_text())
+        assert [result.metric_value for result in data.eval_results if result.metric_type == "ndcg@10"] == [
+            reports[kind][figures]["metrics"]["ndcg@10"]["value"] for kind in ("full", "sampled")
+        ]
+        assert str(output.parent) not in text.replace(
+            f'"{folder}"', ""
+        )  # the example calls the folder, and nothing else
+        refresh_model_card(folder)
+        assert (folder / "README.md").read_text() == text
+
+
+@pytest.mark.slow
+def test_a_data_set_with_titles_hands_them_on(log):
+    world = make_demo_world(n_users=60, n_items=50)
+    save_dataset(world.sequences, log / "prepared", titles=world.titles)
+    flags = ["--dataset", log / "prepared", "--model", "sasrec", "--output_dir", log / "titled", "--rank_test", "false"]
+    run(EXAMPLES / "train.py", *flags, *QUICK)
+    assert json.loads((log / "titled" / "sasrec" / "item_titles.json").read_text()) == world.titles
+    text = (log / "titled" / "sasrec" / "README.md").read_text()
+    assert "No figures: no test targets have been ranked." in text
+    assert AutoTokenizer.from_pretrained(log / "titled" / "sasrec").convert_ids_to_tokens(2) == next(iter(world.titles))
 
 
 @pytest.mark.slow

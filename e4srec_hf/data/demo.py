@@ -87,7 +87,7 @@ def make_demo_world(n_users: int = 2400, n_items: int = 500, seed: int = 0) -> D
 
     histories = []
     for _ in range(n_users):
-        length = 4 + min(int(generator.geometric(0.15)), 36)
+        length = min(4 + min(int(generator.geometric(0.15)), 36), n_items)  # nobody reads a book twice
         read = [int(generator.choice(n_items, p=popularity))]
         while len(read) < length:
             series, volume = divmod(read[-1], VOLUMES)

@@ -46,3 +46,8 @@ def test_what_comes_next_hangs_on_what_was_read_last():
 def test_sizes_it_cannot_make_are_refused(n_items):
     with pytest.raises(ValueError, match=f"n_items must be a multiple of 10 between 20 and 500, not {n_items}"):
         make_demo_world(n_items=n_items)
+
+
+def test_a_world_of_few_books_has_an_end():
+    histories = make_demo_world(n_users=30, n_items=20).sequences["item_ids"]
+    assert max(len(items) for items in histories) == 20
