@@ -63,6 +63,8 @@ def write_model_card(
         ],
         settings={name: str(value).replace("\n", "\\n").replace("|", "\\|") for name, value in settings.items()},
         n_items=config.vocab_size - FIRST_ITEM_ID,
+        n_added=config.vocab_size - config.grown_from[0] if config.grown_from else 0,
+        n_retired=len(config.retired_items),
     )
     with staged_directory(directory) as stage:
         card.save(stage / "README.md")

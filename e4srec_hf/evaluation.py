@@ -31,7 +31,8 @@ class RankingReport:
         n_users: Users in the means.
         n_without_target: Users left out because their target is not in the catalogue.
         exclude_seen: Whether the items of a user's history were hidden.
-        candidates: What a target was ranked among: the whole catalogue, or how many sampled negatives.
+        candidates: What a target was ranked among: the whole catalogue, or how many sampled negatives; and how many
+            items are retired.
     """
 
     metrics: dict[str, Estimate]
@@ -59,13 +60,13 @@ class RankingReport:
         }
 
 
-def _describe_candidates(dataset: Dataset) -> str:
+def _describe_candidates(dataset: Dataset, retired: Tensor | None) -> str:
+    without = "" if retired is None else f" without {len(retired)} retired item(s)"
     if "candidates" not in dataset.column_names:
-        return "the whole catalogue"
+        return f"the whole catalogue{without}"
     counts = {len(candidates) for candidates in dataset["candidates"]}
-    return (
-        f"{min(counts)} sampled negatives" if len(counts) == 1 else f"{min(counts)} to {max(counts)} sampled negatives"
-    )
+    number = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"{number} sampled negatives{without}"
 
 
 def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen: bool) -> tuple[Tensor, Tensor]:
@@ -100,7 +101,13 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
         else:
             scores = model(input_ids=ids, attention_mask=mask).logits.to(torch.float32, copy=True)  # for writing over
             seen = ids.masked_fill(mask == 0, PAD_ID) if exclude_seen else None
-            ranks[answerable] = target_ranks([(0, scores)], targets[answerable], seen=seen, candidates=candidates)
+            ranks[answerable] = target_ranks(
+                [(0, scores)],
+                targets[answerable],
+                seen=seen,
+                candidates=candidates,
+                retired=getattr(model, "retired", None),
+            )
     return ranks, targets
 
 
@@ -120,7 +127,8 @@ def evaluate_ranking(
         dataset: ``validation`` or ``test`` of `leave_one_out`. A column ``candidates`` of raw ids, see
             `with_candidates`, ranks each target among those instead of the whole catalogue.
         tokenizer: The item tokenizer of the model.
-        exclude_seen: Whether the items of the history are hidden. A target that is in the history is then a miss.
+        exclude_seen: Whether the items of the history are hidden. A target that is in the history is then a miss, as
+            a retired target always is.
         batch_size: Users a batch; they are ranked where the model is.
 
     Returns:
@@ -153,7 +161,7 @@ def evaluate_ranking(
         n_users=len(ranked),
         n_without_target=len(ranks) - len(ranked),
         exclude_seen=exclude_seen,
-        candidates=_describe_candidates(dataset),
+        candidates=_describe_candidates(dataset, getattr(model, "retired", None)),
     )
 
 

@@ -1,14 +1,61 @@
-"""What lies in a model repo besides the model: the titles of its items."""
+"""Model repos on the Hub: pulling one, and what lies in it besides the model."""
 
 import json
 import os
+import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi, snapshot_download
 from transformers.utils import cached_file
+
+from .modeling.pushing import BASE_FOLDER, NEEDED, WELCOME
+from .modeling.saving import BASE_FILES, staged_directory
 
 #: Raw item id to title, where the data had titles.
 TITLES_NAME = "item_titles.json"
+#: What a model repo is made of; nothing else is fetched.
+MODEL_FILES = [*NEEDED, *WELCOME, "*.py", *(f"{BASE_FOLDER}/{kind}" for kind in BASE_FILES)]
+
+
+def pull(
+    repo_id: str,
+    directory: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> str:
+    """Bring a model from the Hub into a folder, whole or not at all. Nothing of it is run.
+
+    Args:
+        repo_id: ``org/name``.
+        directory: Where to; made where it does not exist.
+        revision: Branch, tag or commit.
+        token: For a private repo.
+
+    Returns:
+        The commit.
+
+    Raises:
+        FileNotFoundError: If the repo is none of a model of this package; what it lacks is named.
+    """
+    api = HfApi(token=token)
+    commit = str(api.model_info(repo_id, revision=revision).sha)
+    names = [name for name in api.list_repo_files(repo_id, revision=commit) if is_model_file(name)]
+    if missing := [name for name in NEEDED if name not in names]:
+        raise FileNotFoundError(f"{repo_id} is no model of this package: it lacks {', '.join(missing)}.")
+    snapshot = Path(snapshot_download(repo_id, revision=commit, token=token, allow_patterns=names))
+    with staged_directory(directory) as stage:
+        for name in names:
+            (stage / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(snapshot / name, stage / name)
+    return commit
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a file of a repo belongs to a model: what `push_to_hub` sends, at the same place."""
+    return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in MODEL_FILES)
 
 
 def item_titles(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The popularity baseline, in the dialect of the models it is compared with."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,19 @@ class PopularityModel(nn.Module):
     Args:
         sequences: Training sequences as lists of raw ids.
         tokenizer: The item tokenizer.
+        retired_items: Tokens of items that are never recommended, as in the config of the model beside it.
     """
 
     counts: Tensor
+    retired: Tensor | None
 
-    def __init__(self, sequences: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, sequences: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase, retired_items: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         tokens = torch.tensor(item_token_ids(tokenizer, [item for items in sequences for item in items]))
         self.register_buffer("counts", torch.bincount(tokens.long(), minlength=len(tokenizer)).float())
+        self.register_buffer("retired", torch.tensor(retired_items) if retired_items else None)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> CausalLMOutput:
         """``logits``: ``(batch, vocab)``, the same in every row."""

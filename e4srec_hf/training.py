@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from datasets import Dataset
+from huggingface_hub import CommitInfo
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import (
@@ -28,6 +29,7 @@ from .data.splits import cut_into_segments
 from .evaluation import rank_targets
 from .metrics import mean_metrics
 from .modeling import E4SRecModel, SASRecModel
+from .modeling.pushing import push_folder
 from .modeling.saving import staged_directory
 
 #: What makes a `TrainingArguments` select on validation: give these, or say otherwise.
@@ -130,6 +132,45 @@ class RankingTrainer(Trainer):
         per_user = sum(max(min(length, most), 0) for length in lengths) / max(len(lengths), 1)
         return per_user * self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Only note the repo's name: [`push_to_hub`] makes it."""
+        self.hub_model_id = self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name  # type: ignore[assignment]
+        self.push_in_progress = None
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing: a checkpoint has no figures yet, and its optimizer is pickled."""
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> CommitInfo | None:
+        """Save model and item tokenizer to ``output_dir`` and push them as one commit, with the card that lies there.
+
+        This is when ``--push_to_hub`` pushes; ``hub_strategy`` and ``blocking`` change nothing.
+        """
+        if self.hub_model_id is None:
+            self.init_hf_repo()
+        info = None
+        if self.is_world_process_zero():
+            directory = str(self.args.output_dir)
+            model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+            save_trained(model, cast(PreTrainedTokenizerBase, self.processing_class), directory)
+            info = push_folder(
+                directory,
+                str(self.hub_model_id),
+                commit_message=commit_message,
+                private=self.args.hub_private_repo if private is None else private,
+                token=token or self.args.hub_token,
+                revision=revision or self.args.hub_revision,
+            )
+        self.accelerator.wait_for_everyone()
+        return info
+
     @contextmanager
     def _last_item_is_target(self) -> Iterator[None]:
         training_collator = self.data_collator
@@ -193,5 +234,6 @@ def save_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dir
     with staged_directory(directory) as stage:
         tokenizer.save_pretrained(stage)
     model.save_pretrained(directory)
+    model.config.name_or_path = str(directory)  # `push_to_hub` finds tokenizer and card there
     # `Trainer` leaves its arguments as a pickle beside a model that it saved here; nothing pickled travels
     Path(directory, "training_args.bin").unlink(missing_ok=True)

@@ -160,8 +160,6 @@ def parse_arguments(
         parser.error(f"--max_targets must be at least 1, not {model.max_targets}")
     if model.model == "sasrec" and model.item_embeddings is not None:
         parser.error("--model sasrec trains item vectors: leave out --item_embeddings.")
-    if training.push_to_hub:
-        parser.error("--push_to_hub would upload checkpoints; train first, then upload the finished output folder.")
     return data, model, sasrec, training
 
 

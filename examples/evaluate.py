@@ -41,18 +41,19 @@ def main() -> None:
     splits = leave_one_out(sequences)
     dataset = splits[arguments.split]
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    base = {} if arguments.base_model is None else {"base_model": arguments.base_model}
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = AutoModel.from_pretrained(arguments.model, **base).to(device)
+    retired_items = model.config.retired_items
     if arguments.negatives is not None:
         dataset = with_sampled_negatives(
             dataset,
             arguments.negatives,
             sequences=sequences,
-            items=item_catalogue(tokenizer),
+            items=item_catalogue(tokenizer, retired_items=retired_items),
             seed=arguments.negatives_seed,
         )
-    base = {} if arguments.base_model is None else {"base_model": arguments.base_model}
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = AutoModel.from_pretrained(arguments.model, **base).to(device)
-    popularity = PopularityModel(splits["train"]["item_ids"], tokenizer).to(device)
+    popularity = PopularityModel(splits["train"]["item_ids"], tokenizer, retired_items).to(device)
     reports = {
         name: evaluate_ranking(
             ranker,

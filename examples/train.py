@@ -19,6 +19,8 @@ import torch
 from accelerate import PartialState
 from arguments import DataArguments, ModelArguments, SASRecArguments, parse_arguments, recipe
 from datasets import Dataset, DatasetDict
+from e4srec_hf.modeling.pushing import push_folder
+from huggingface_hub import CommitInfo, HfApi
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -162,13 +164,18 @@ def make_model(arguments: ModelArguments, training: TrainingArguments, item_embe
     )
 
 
-def check_base(arguments: ModelArguments) -> None:
-    """Look for the base before SASRec is trained, which may take long.
+def check_access(arguments: ModelArguments, training: TrainingArguments) -> None:
+    """Look for the base, and ask the Hub who may push, before SASRec is trained, which may take long.
 
     Raises:
-        SystemExit: If its config, or a tokenizer for the prompt, cannot be found.
+        SystemExit: If the base's config, or a tokenizer for the prompt, cannot be found, or the token is not known.
     """
-    if arguments.base_model is None:
+    if training.push_to_hub:
+        try:
+            HfApi(token=training.hub_token).whoami()
+        except (OSError, ValueError) as error:
+            sys.exit(f"--push_to_hub: {error}")
+    if arguments.base_model is None or arguments.model == "sasrec":
         return
     try:
         AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
@@ -315,8 +322,7 @@ def main(argv: list[str]) -> None:
     data, model_arguments, sasrec_arguments, training = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO if training.should_log else logging.WARNING)
     only_sasrec = model_arguments.model == "sasrec"
-    if not only_sasrec:
-        check_base(model_arguments)
+    check_access(model_arguments, training)
     if data.overwrite and str(training.resume_from_checkpoint or "false").lower() == "false":
         remove_checkpoints(training)
     checkpoints = find_checkpoints(training)
@@ -381,7 +387,21 @@ def main(argv: list[str]) -> None:
         write_json(output / "item_titles.json", titles)
         sample = sample_recommendations(model, tokenizer, splits["test"][0], titles)
         write_json(output / "sample_recommendations.json", sample)
-    print(f"\nSaved to {source if model is None else output}")
+    saved = source if model is None else output
+    print(f"\nSaved to {saved}")
+    if training.push_to_hub:
+        print(f"Pushed: {push(training, saved).commit_url}")
+
+
+def push(training: TrainingArguments, directory: str | Path) -> CommitInfo:
+    """Push a finished folder to the Hub, card and figures included."""
+    return push_folder(
+        directory,
+        training.hub_model_id or Path(str(training.output_dir)).absolute().name,
+        private=training.hub_private_repo,
+        token=training.hub_token,
+        revision=training.hub_revision,
+    )
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -6,16 +6,22 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import snapshot_download
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
+from transformers.utils.hub import extract_commit_hash
 
 from .configuration_e4srec import PAPER_LORA, E4SRecConfig
+from .saving import BASE_FILES
 from .sharing import share_base
+
+#: Arguments of `from_pretrained` that say how to reach the Hub, for the adapter and for the base.
+SHARED_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
 
 logger = logging.get_logger(__name__)
 
@@ -45,12 +51,22 @@ def open_base(
     name = str(base_model)
     kwargs = {"dtype": "auto", "use_safetensors": True, **kwargs}
     try:
-        return AutoModel.from_pretrained(name, revision=revision, trust_remote_code=False, **kwargs)
+        commit = hub_commit(name, revision=revision, **{k: v for k, v in kwargs.items() if k in SHARED_HUB_ARGUMENTS})
+        base = AutoModel.from_pretrained(name, revision=commit or revision, trust_remote_code=False, **kwargs)
+        base.config._commit_hash = commit
+        return base
     except OSError as error:
         raise OSError(
             f"The base model {name!r} could not be loaded: {error}\n"
             "If it lies elsewhere, pass base_model=<folder, Hub id or loaded model> to from_pretrained."
         ) from error
+
+
+def hub_commit(name: str, **hub_arguments: Any) -> str | None:
+    """The commit that a revision of a repo stands for, on the Hub or offline in the cache; ``None`` for a folder."""
+    if os.path.isdir(name):
+        return None
+    return extract_commit_hash(cached_file(name, "config.json", **hub_arguments), None)
 
 
 def base_of_adapter(
@@ -63,11 +79,14 @@ def base_of_adapter(
 ) -> PreTrainedModel:
     """The recorded base of an adapter, or ``base_model`` in its place, with the prompt in its own tokens.
 
-    What ``config`` says of the base is then true of this one.
+    What ``config`` says of the base is then true of this one. The adapter's revision is never asked of a base, but of
+    one that lies in the adapter's own repo.
     """
     recorded, revision = config.base_model_name_or_path, config.base_model_revision
+    adapter_revision = hub_arguments.pop("revision", None)
     if base_model is None:
-        base = open_base(recorded_base(config, adapter), revision, tuning="lora", **base_arguments, **hub_arguments)
+        found = recorded_base(config, adapter, revision=adapter_revision, **hub_arguments)
+        base = open_base(found, revision, tuning="lora", **base_arguments, **hub_arguments)
         name, commit = origin(base)
         commit = commit or revision
     else:
@@ -101,11 +120,11 @@ def single_device(device_map: Any) -> torch.device:
     return torch.device(places.pop())
 
 
-def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str]) -> str:
-    """Name of the base that an adapter was trained on; ``./…``, inside the adapter's folder, becomes a full path.
+def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str], **hub_arguments: Any) -> str:
+    """Name of the base that an adapter was trained on; ``./…``, inside the adapter's folder or repo, as a full path.
 
     Raises:
-        ValueError: If none is recorded, or it is inside a folder that is not on this machine.
+        ValueError: If none is recorded, or it is said to be inside, but is not.
     """
     name = config.base_model_name_or_path
     if name is None:
@@ -114,12 +133,18 @@ def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str]) -> str:
         )
     if not name.startswith("./"):
         return name
+    inside = Path(name)
+    if ".." in inside.parts:
+        raise ValueError(f"{adapter} says that its base is {name}, which leads out of it: do not trust it.")
     if not os.path.isdir(adapter):
+        patterns = [f"{inside.as_posix()}/{kind}" for kind in BASE_FILES]
+        adapter = snapshot_download(str(adapter), allow_patterns=patterns, **hub_arguments)
+    if not Path(adapter, inside).is_dir():
         raise ValueError(
-            f"{adapter} was trained on a base inside its own folder ({name}), which a Hub repo does not bring along: "
+            f"{adapter} was trained on a base inside it ({name}), which is not there: "
             "pass base_model=<folder, Hub id or loaded model>."
         )
-    return full_path(str(Path(adapter, name)))
+    return full_path(str(Path(adapter, inside)))
 
 
 def full_path(name: str) -> str:

@@ -4,8 +4,11 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-#: The layout of the files that this code writes; a repo of a newer layout is refused.
-FORMAT_VERSION = 1
+from .catalogue_fields import check_catalogue_fields
+
+#: The newest layout of files that this code writes; a repo of a newer one is refused. Version 2 has retired items,
+#: which code that knows version 1 alone would recommend.
+FORMAT_VERSION = 2
 
 #: The two prompt texts of the paper (arXiv 2312.02443, the Alpaca template); the items stand between them.
 PAPER_INSTRUCTION = (
@@ -65,7 +68,12 @@ class E4SRecConfig(PreTrainedConfig):
             scored keep all.
         base_dropout: Dropout on what each layer of the base adds to its input, while training; the paper has none.
         base_config: Config of the base as a dictionary; kept for ``tuning="full"`` only.
-        format_version: Layout of the saved files.
+        grown_from: Rows that the item table had before each time that items were added without training, empty if
+            never. The parts are scored in products of their own, so that old scores stay as they were to the last bit.
+            Empty it once the model has been trained further: all its rows are trained ones then.
+        retired_items: Ids of items that are never recommended. Histories that hold them are read as before.
+        format_version: Layout of the files that this config was read from. A config says 2 of itself where it has
+            retired items, and 1 otherwise: older code reads what it can read.
 
     Raises:
         ValueError: If a field has a value that no model can be built from, or the format is a newer one.
@@ -92,6 +100,8 @@ class E4SRecConfig(PreTrainedConfig):
         item_dropout: float = 0.0,
         base_dropout: float = 0.0,
         base_config: dict[str, Any] | None = None,
+        grown_from: list[int] | None = None,
+        retired_items: list[int] | None = None,
         format_version: int = FORMAT_VERSION,
         **kwargs: Any,
     ) -> None:
@@ -131,9 +141,18 @@ class E4SRecConfig(PreTrainedConfig):
         self.item_dropout = item_dropout
         self.base_dropout = base_dropout
         self.base_config = base_config
-        self.format_version = format_version
+        self.grown_from, self.retired_items = check_catalogue_fields(vocab_size, grown_from, retired_items)
         kwargs.setdefault("pad_token_id", 0)  # [PAD] of the item tokenizer
         super().__init__(**kwargs)
+
+    @property
+    def format_version(self) -> int:
+        """The oldest layout that holds all that this config says."""
+        return 2 if self.retired_items else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, the format version among them."""
+        return {**super().to_dict(), "format_version": self.format_version}
 
 
 E4SRecConfig.register_for_auto_class()

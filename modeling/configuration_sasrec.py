@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from .catalogue_fields import check_catalogue_fields
+
 
 class SASRecConfig(PreTrainedConfig):
     """Shape and loss of a [`SASRecModel`] (Kang and McAuley, 2018, arXiv 1808.09781).
@@ -20,6 +22,10 @@ class SASRecConfig(PreTrainedConfig):
             target against sampled negatives, as in the original paper).
         num_negatives: Negatives a target for the latter two, drawn evenly from the items that are not in the row.
         initializer_range: Standard deviation of the initial weights.
+        grown_from: Rows that the item table had before each time that items were added without training, empty if
+            never. The parts are scored in products of their own, so that old scores stay as they were to the last bit.
+            Empty it once the model has been trained further: all its rows are trained ones then.
+        retired_items: Ids of items that are never recommended. Histories that hold them are read as before.
 
     Raises:
         ValueError: If a field has a value that no model can be built from.
@@ -38,6 +44,8 @@ class SASRecConfig(PreTrainedConfig):
         loss: str = "ce",
         num_negatives: int = 1,
         initializer_range: float = 0.02,
+        grown_from: list[int] | None = None,
+        retired_items: list[int] | None = None,
         **kwargs: Any,
     ) -> None:
         if loss not in ("ce", "sampled_softmax", "bce"):
@@ -59,6 +67,7 @@ class SASRecConfig(PreTrainedConfig):
         self.loss = loss
         self.num_negatives = num_negatives
         self.initializer_range = initializer_range
+        self.grown_from, self.retired_items = check_catalogue_fields(vocab_size, grown_from, retired_items)
         kwargs.setdefault("pad_token_id", 0)  # [PAD] of the item tokenizer
         super().__init__(**kwargs)
 

@@ -20,11 +20,13 @@ from transformers.modeling_outputs import CausalLMOutput
 from transformers.utils import cached_file, logging
 
 from .bases import (
+    SHARED_HUB_ARGUMENTS,
     base_of_adapter,
     check_hidden_size,
     check_prompt,
     default_target_modules,
     drop_from_layers,
+    hub_commit,
     lora_layers,
     open_base,
     origin,
@@ -37,19 +39,19 @@ from .bases import (
 from .configuration_e4srec import E4SRecConfig
 from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_padded, target_positions
 from .history_reader import HistoryReader, Task
+from .peft_export import export_peft
 from .probing import Verdict
+from .pushing import PushMixin
 from .ranking import catalogue_scores
 from .reading import let_the_last_layer_skip
 from .recommender import Recommender
-from .saving import WEIGHTS_NAME, AtomicSaveMixin, load_strictly, make_trained_weights_float32
+from .saving import WEIGHTS_NAME, load_strictly, make_trained_weights_float32
 from .sharing import readers
 
 #: Arguments of `from_pretrained` and `from_base` that go to the base.
 BASE_ARGUMENTS = ("dtype", "device_map", "quantization_config", "attn_implementation")
 #: Arguments of `from_pretrained` that say where files come from.
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-#: Of these, what the base is fetched with as well. Never the adapter's revision, never its trust in remote code.
-SHARED_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
+HUB_ARGUMENTS = (*SHARED_HUB_ARGUMENTS, "revision", "subfolder")
 #: What `AutoModel` passes on that must not reach the base.
 NOT_FOR_THE_BASE = ("trust_remote_code", "adapter_kwargs", "_from_auto", "_commit_hash", "code_revision")
 #: What the Trainer and accelerate read off a model about its quantization and placement.
@@ -65,7 +67,7 @@ OUTER_ATTRIBUTES = (
 logger = logging.get_logger(__name__)
 
 
-class E4SRecModel(Recommender, AtomicSaveMixin):
+class E4SRecModel(Recommender, PushMixin):
     """A base language model with an item table, a lifting layer, a scoring head and, for ``tuning="lora"``, LoRA.
 
     Make one with [`from_base`], load one with [`from_pretrained`].
@@ -232,7 +234,9 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
             TypeError: If an argument is not known.
         """
         hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
-        shared_arguments = {name: hub_arguments[name] for name in SHARED_HUB_ARGUMENTS if name in hub_arguments}
+        commit = hub_commit(str(pretrained_model_name_or_path), **hub_arguments)
+        if commit is not None:
+            hub_arguments["revision"] = commit  # all files of one commit, whatever is pushed meanwhile
         if "torch_dtype" in kwargs:  # the older name
             kwargs.setdefault("dtype", kwargs.pop("torch_dtype"))
         base_arguments = {name: kwargs.pop(name) for name in BASE_ARGUMENTS if kwargs.get(name) is not None}
@@ -247,6 +251,7 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
         dtype = base_arguments.get("dtype") or config.dtype or "auto"
         base_arguments["dtype"] = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
         config._attn_implementation = base_arguments.setdefault("attn_implementation", config._attn_implementation)
+        config._commit_hash = commit
         weights_file = str(cached_file(pretrained_model_name_or_path, WEIGHTS_NAME, **hub_arguments))
 
         base = None
@@ -256,6 +261,9 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
                 "quantization_config."
             )
         if config.tuning == "lora":
+            shared_arguments = {
+                name: hub_arguments[name] for name in (*SHARED_HUB_ARGUMENTS, "revision") if name in hub_arguments
+            }
             base = base_of_adapter(
                 config, pretrained_model_name_or_path, base_model, tokenizer, base_arguments, shared_arguments
             )
@@ -336,7 +344,7 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
         """
         if labels is None:
             vectors = self.next_item_vectors(*self._known_history(input_ids, attention_mask))
-            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue))  # type: ignore[arg-type]
+            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue_parts))  # type: ignore[arg-type]
         if self.training and self._unmerged_weights:
             raise RuntimeError("The adapter is merged into the base, where nothing trains it: unmerge_adapter() first.")
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")
@@ -421,6 +429,18 @@ class E4SRecModel(Recommender, AtomicSaveMixin):
                 layer.unmerge()
                 with torch.no_grad():  # subtracting leaves rounding errors behind
                     weight_below(layer).copy_(self._unmerged_weights.pop(name))
+
+    def export_peft(self, directory: str | os.PathLike[str]) -> None:
+        """Write the LoRA weights, merged or not, as `PeftModel.from_pretrained(base, directory)` loads them.
+
+        That base is what `AutoModel` loads, without a language-modelling head. The item table, the lifting layer and
+        the scoring head have no place in a PEFT adapter.
+
+        Raises:
+            ValueError: If there is no LoRA.
+            FileExistsError: If ``directory`` holds the ``config.json`` of a model.
+        """
+        export_peft(self.base, self.config, directory)
 
 
 def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: int | None) -> None:

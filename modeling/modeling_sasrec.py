@@ -19,9 +19,9 @@ from .histories import (
     target_positions,
 )
 from .packing import segments_of
+from .pushing import PushMixin
 from .ranking import catalogue_scores
 from .recommender import Recommender, mean_over_targets
-from .saving import AtomicSaveMixin
 
 
 class SASRecBlock(nn.Module):
@@ -53,7 +53,7 @@ class SASRecBlock(nn.Module):
         return hidden + self.residual_dropout(self.feed_forward(self.feed_forward_norm(hidden)))
 
 
-class SASRecModel(Recommender, AtomicSaveMixin):
+class SASRecModel(Recommender, PushMixin):
     """Self-attentive sequential recommendation (Kang and McAuley, 2018) in the dialect of causal language models.
 
     The item table serves at both ends: as input and, by dot product, as the scoring head.
@@ -130,7 +130,7 @@ class SASRecModel(Recommender, AtomicSaveMixin):
         """
         if labels is None:
             vectors = self.next_item_vectors(*self._known_history(input_ids, attention_mask))
-            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue))  # type: ignore[arg-type]
+            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue_parts))  # type: ignore[arg-type]
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")
         check_item_ids(labels, self.config.vocab_size, "labels", ignore_index=IGNORE_INDEX)
         known = known_items(input_ids, attention_mask)
@@ -144,7 +144,7 @@ class SASRecModel(Recommender, AtomicSaveMixin):
             return self._cross_entropy(vectors, targets, num_items_in_batch)
         loss = self._sampled_loss(vectors, targets, input_ids.masked_fill(~known, PAD_ID)[rows])
         loss = mean_over_targets(loss, len(targets), num_items_in_batch)
-        logits = None if self.training else catalogue_scores(vectors, self.catalogue)
+        logits = None if self.training else catalogue_scores(vectors, self.catalogue_parts)
         return CausalLMOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
 
     @property

@@ -25,34 +25,51 @@ class Recommendations(NamedTuple):
 
 
 class ScoreChunks(Sequence[tuple[int, Tensor]]):
-    """The scores ``vectors @ catalogue.T``, a chunk of the catalogue at a time, in float32.
+    """The scores of [`catalogue_scores`], a chunk of the catalogue at a time, in float32.
 
     In half precision items tie, and a tie says nothing about which is better.
 
     Args:
         vectors: ``(rows, width)``.
-        catalogue: ``(vocab, width)``.
+        parts: ``(items, width)`` each, see [`catalogue_scores`]. A product never goes beyond the end of a part.
     """
 
-    def __init__(self, vectors: Tensor, catalogue: Tensor) -> None:
-        self.vectors, self.catalogue = vectors.float(), catalogue
-        self.chunk = max(SCORES_AT_A_TIME // max(len(vectors), 1), 1)
+    def __init__(self, vectors: Tensor, parts: Iterable[Tensor]) -> None:
+        self.vectors = vectors.float()
+        size = max(SCORES_AT_A_TIME // max(len(vectors), 1), 1)
+        self.chunks: list[tuple[int, list[Tensor]]] = []  # first item id and what fits into one chunk
+        first = room = 0
+        for piece in (piece for part in parts for piece in part.split(size)):
+            if len(piece) > room:
+                self.chunks.append((first, []))
+                room = size
+            self.chunks[-1][1].append(piece)
+            first, room = first + len(piece), room - len(piece)
 
     def __len__(self) -> int:
-        return -(-len(self.catalogue) // self.chunk)
+        return len(self.chunks)
 
     def __getitem__(self, index: Any) -> Any:
         """First item id and ``(rows, chunk)`` scores of one chunk."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        first = index * self.chunk
-        return first, catalogue_scores(self.vectors, self.catalogue[first : first + self.chunk])
+        first, pieces = self.chunks[index]
+        return first, catalogue_scores(self.vectors, pieces)
 
 
-def catalogue_scores(vectors: Tensor, catalogue: Tensor) -> Tensor:
-    """``(rows, width)`` and ``(vocab, width)`` to ``(rows, vocab)`` scores in float32, under autocast too."""
+def catalogue_scores(vectors: Tensor, parts: Iterable[Tensor]) -> Tensor:
+    """Products of the vectors of histories and items, in float32, under autocast too.
+
+    Each part is a product of its own, for in one with more columns the last bit of a score may be another.
+
+    Args:
+        vectors: ``(rows, width)``.
+        parts: ``(items, width)`` each: the catalogue in the parts that it grew by.
+
+    Returns:
+        ``(rows, vocab)``.
+    """
     with torch.autocast(vectors.device.type, enabled=False):
-        return vectors.float() @ catalogue.float().T
+        scores = [vectors.float() @ part.float().T for part in parts]
+    return scores[0] if len(scores) == 1 else torch.cat(scores, dim=1)
 
 
 def check_no_nan(scores: Tensor) -> None:
@@ -69,7 +86,9 @@ def check_no_nan(scores: Tensor) -> None:
         )
 
 
-def strike_out(first: int, scores: Tensor, seen: Tensor | None, candidates: Tensor | None, value: float) -> None:
+def strike_out(
+    first: int, scores: Tensor, seen: Tensor | None, candidates: Tensor | None, retired: Tensor | None, value: float
+) -> None:
     """Write ``value`` over the scores of items that may not stand in the ranking, the special tokens among them.
 
     In place, for a mask of the chunk would cost as much as ranking it.
@@ -79,6 +98,7 @@ def strike_out(first: int, scores: Tensor, seen: Tensor | None, candidates: Tens
         scores: ``(rows, chunk)``.
         seen: ``(rows, any)`` item ids to hide.
         candidates: ``(rows, any)`` item ids to choose from; ``None`` is the whole catalogue.
+        retired: ``(any,)`` item ids to hide in every row.
         value: What to write.
     """
 
@@ -92,11 +112,19 @@ def strike_out(first: int, scores: Tensor, seen: Tensor | None, candidates: Tens
         scores.fill_(value)[chosen] = kept
     if seen is not None:
         scores[places(seen)] = value
+    if retired is not None:
+        inside = (retired >= first) & (retired < first + scores.shape[1])
+        scores.index_fill_(1, retired[inside] - first, value)
     scores[:, : max(FIRST_ITEM_ID - first, 0)] = value
 
 
 def best_items(
-    chunks: Iterable[tuple[int, Tensor]], top_k: int, *, seen: Tensor | None = None, candidates: Tensor | None = None
+    chunks: Iterable[tuple[int, Tensor]],
+    top_k: int,
+    *,
+    seen: Tensor | None = None,
+    candidates: Tensor | None = None,
+    retired: Tensor | None = None,
 ) -> Recommendations:
     """The best ``top_k`` eligible items of each row.
 
@@ -105,6 +133,7 @@ def best_items(
         top_k: How many.
         seen: ``(rows, any)`` item ids to hide.
         candidates: ``(rows, any)`` item ids to choose from; ``None`` is the whole catalogue.
+        retired: ``(any,)`` item ids to hide in every row.
 
     Raises:
         ValueError: If a score is NaN.
@@ -112,7 +141,7 @@ def best_items(
     best: list[tuple[Tensor, Tensor]] = []
     for first, scores in chunks:
         check_no_nan(scores)
-        strike_out(first, scores, seen, candidates, -torch.inf)
+        strike_out(first, scores, seen, candidates, retired, -torch.inf)
         values, places = scores.topk(min(top_k, scores.shape[1]), dim=1)
         values, ids = (torch.cat(part, dim=1) for part in zip(*best, (values, places + first), strict=True))
         values, places = values.topk(min(top_k, values.shape[1]), dim=1)
@@ -127,6 +156,7 @@ def target_ranks(
     *,
     seen: Tensor | None = None,
     candidates: Tensor | None = None,
+    retired: Tensor | None = None,
 ) -> Tensor:
     """Rank of each target among the eligible items, 1 is best. Ties count against the target.
 
@@ -138,6 +168,7 @@ def target_ranks(
         targets: ``(batch,)`` item ids.
         seen: ``(batch, any)`` item ids to hide. A target among them is a certain miss.
         candidates: ``(batch, any)`` negatives that the target is ranked among; ``None`` is the whole catalogue.
+        retired: ``(any,)`` item ids to hide in every row. A target among them is a certain miss too.
 
     Returns:
         ``(batch,)`` float32; ``inf`` for a target that is hidden.
@@ -163,7 +194,7 @@ def target_ranks(
     ranks = torch.zeros(targets.shape, device=targets.device)  # float32: exact up to 2**24 items
     left = torch.full_like(target_scores, torch.nan)
     for first, scores in chunks:
-        strike_out(first, scores, seen, candidates, torch.nan)  # NaN is never counted
+        strike_out(first, scores, seen, candidates, retired, torch.nan)  # NaN is never counted
         ranks += (scores >= target_scores).sum(dim=1)  # the target itself among them
         left = scores_of_targets(first, scores, left)
     return ranks.masked_fill(left.isnan().squeeze(1), torch.inf)

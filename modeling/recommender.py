@@ -38,6 +38,17 @@ class Recommender(PreTrainedModel):
         """``(vocab, width)`` one vector an item: a score is its product with the vector of a history."""
         raise NotImplementedError
 
+    @property
+    def catalogue_parts(self) -> tuple[Tensor, ...]:
+        """The catalogue in the parts that it grew by, which are scored one by one: see `grown_from` of the config."""
+        return self.catalogue.tensor_split(self.config.grown_from)
+
+    @property
+    def retired(self) -> Tensor | None:
+        """``(any,)`` ids of the items that are never recommended."""
+        ids = self.config.retired_items
+        return torch.tensor(ids, device=self.catalogue.device) if ids else None
+
     def next_item_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
         """Vectors for what comes after each history.
 
@@ -64,7 +75,7 @@ class Recommender(PreTrainedModel):
         self, vectors: Tensor, targets: Tensor, num_items_in_batch: Tensor | int | None
     ) -> CausalLMOutput:
         """Mean over the targets, or their sum over ``num_items_in_batch``. While training there are no logits."""
-        logits = None if self.training else catalogue_scores(vectors, self.catalogue)  # (targets, vocab)
+        logits = None if self.training else catalogue_scores(vectors, self.catalogue_parts)  # (targets, vocab)
         if logits is None:
             total = catalogue_cross_entropy(vectors, self.catalogue, targets)
         else:
@@ -96,8 +107,9 @@ class Recommender(PreTrainedModel):
         """
         items, n_items = self._known_history(input_ids, attention_mask)
         with evaluation_mode(self):
-            chunks = ScoreChunks(self.next_item_vectors(items, n_items), self.catalogue)
-        return target_ranks(chunks, targets, seen=items if exclude_seen else None, candidates=candidates)
+            chunks = ScoreChunks(self.next_item_vectors(items, n_items), self.catalogue_parts)
+        seen = items if exclude_seen else None
+        return target_ranks(chunks, targets, seen=seen, candidates=candidates, retired=self.retired)
 
     @torch.no_grad()
     def recommend(
@@ -110,7 +122,7 @@ class Recommender(PreTrainedModel):
         candidates: Tensor | Sequence[int] | None = None,
         batch_size: int = 256,
     ) -> Recommendations:
-        """The ``top_k`` items that come next, dropout switched off.
+        """The ``top_k`` items that come next, dropout switched off. Retired ones never do.
 
         Several threads may ask a model in evaluation mode at once.
 
@@ -161,8 +173,9 @@ class Recommender(PreTrainedModel):
         n_items = n_items[rows]
         items = items[rows, : int(n_items.max()) if len(rows) else 0]
         return best_items(
-            ScoreChunks(self.next_item_vectors(items, n_items), self.catalogue),
+            ScoreChunks(self.next_item_vectors(items, n_items), self.catalogue_parts),
             top_k,
             seen=items if exclude_seen else None,
             candidates=None if candidates is None else candidates[rows],
+            retired=self.retired,
         )

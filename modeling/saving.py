@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 WEIGHTS_NAME = "model.safetensors"
+#: Files of a base that travels inside an adapter's repo.
+BASE_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
 @contextmanager
@@ -106,7 +108,7 @@ class AtomicSaveMixin(PreTrainedModel):
             save_directory: The folder; made where it does not exist.
             is_main_process: Nothing is written where this is false.
             state_dict: The weights, where a distributed trainer has gathered them.
-            push_to_hub: Upload afterwards; ``kwargs`` then go to `push_to_hub`, ``repo_id`` among them.
+            push_to_hub: Push afterwards; ``kwargs`` then go to `push_to_hub`, ``repo_id`` among them.
             kwargs: Options of `PreTrainedModel.save_pretrained` that have no meaning for one small file are ignored.
         """
         if not is_main_process:

@@ -20,6 +20,7 @@ from transformers import (
     Qwen3Config,
 )
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import hub as transformers_hub
 
 from e4srec_hf import E4SRecModel
 from e4srec_hf.data import build_item_tokenizer
@@ -144,6 +145,7 @@ def hub_here(hub, monkeypatch):
     template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(hf_api.api, "endpoint", hub.endpoint)
+    monkeypatch.setattr(transformers_hub, "_hf_api", None, raising=False)  # one of newer transformers' own
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", hub.home / "datasets")

@@ -3,13 +3,16 @@
 import ast
 import json
 
+import torch
 from datasets import Dataset
 from huggingface_hub import ModelCard
 
 from e4srec_hf.cards import write_model_card
+from e4srec_hf.catalogue import add_items, remove_items
 from e4srec_hf.data import build_item_tokenizer
 from e4srec_hf.evaluation import evaluate_ranking
 from e4srec_hf.training import save_trained
+from tests.conftest import ITEM_DIM
 
 
 def test_a_card_has_the_figures_with_protocol_and_intervals(make_model, base_dir, item_tokenizer, tmp_path):
@@ -68,3 +71,19 @@ def test_a_base_on_the_hub_stands_in_the_metadata(make_model, base_dir, item_tok
     assert data.base_model == "org/base"
     assert data.base_model_relation == "adapter"
     assert 'AutoModel.from_pretrained("org/adapter", trust_remote_code=True)' in (tmp_path / "README.md").read_text()
+
+
+def test_a_card_says_what_became_of_the_catalogue(make_model, base_dir, item_tokenizer, tmp_path):
+    model = make_model(base_dir)
+    save_trained(model, item_tokenizer, tmp_path)
+    write_model_card(tmp_path, model.config)
+    text = (tmp_path / "README.md").read_text()
+    assert "It knows only the 30 items it was trained on, and passes over unknown ones." in text
+    grown = add_items(model, item_tokenizer, ["a", "b"], torch.zeros(2, ITEM_DIM)).tokenizer
+    remove_items(model, grown, ["a", "item 3", "item 4"])
+    save_trained(model, grown, tmp_path)
+    write_model_card(tmp_path, model.config)
+    limits = (tmp_path / "README.md").read_text().split("## Limits")[1]
+    assert "It knows only the 32 items of its catalogue" in limits
+    assert "The last 2 items were added after it was trained" in limits
+    assert "3 items are retired" in limits

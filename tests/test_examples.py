@@ -100,14 +100,10 @@ def test_unknown_settings_are_named(train, tmp_path, capsys):
 
 def test_settings_of_the_file_are_checked_like_flags(train, tmp_path, capsys):
     config = tmp_path / "settings.yaml"
-    for settings, message in (
-        ("head: mlp", "invalid choice: 'mlp'"),
-        ("push_to_hub: true", "would upload checkpoints"),
-    ):
-        config.write_text(settings)
-        with pytest.raises(SystemExit):
-            train.parse_arguments(["--config", str(config), "--output_dir", str(tmp_path)])
-        assert message in capsys.readouterr().err
+    config.write_text("head: mlp")
+    with pytest.raises(SystemExit):
+        train.parse_arguments(["--config", str(config), "--output_dir", str(tmp_path)])
+    assert "invalid choice: 'mlp'" in capsys.readouterr().err
     config.write_text("lora_target_modules: [q_proj, v_proj]\nlr_scheduler_kwargs: {num_cycles: 2}\nseed: 3\n")
     _, model, _, training = train.parse_arguments(["--config", str(config)])
     assert (model.lora_target_modules, training.lr_scheduler_kwargs, training.seed) == (

@@ -1,8 +1,8 @@
 """The item tokenizer: the catalogue as a vocabulary that plain `AutoTokenizer` loads."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NoReturn, cast
 
 import torch
 from tokenizers import Tokenizer
@@ -47,21 +47,41 @@ def build_item_tokenizer(item_ids: Iterable[str], *, max_history: int | None = N
     )
 
 
-def _check_raw_ids(items: Sequence[str]) -> None:
-    def refuse(what: str, offenders: list) -> None:
-        shown = ", ".join(repr(item) for item in offenders[:5]) + (", …" if len(offenders) > 5 else "")
-        raise ValueError(f"{len(offenders)} item id(s) {what}: {shown}")
+def extend_item_tokenizer(tokenizer: PreTrainedTokenizerBase, item_ids: Iterable[str]) -> PreTrainedTokenizerFast:
+    """An item tokenizer with more items at its end: it is the one that [`build_item_tokenizer`] makes of all of them.
 
+    Args:
+        tokenizer: The item tokenizer; it stays as it is.
+        item_ids: The new raw ids, each once.
+
+    Raises:
+        ValueError: If an id is in the catalogue already, or as [`build_item_tokenizer`].
+    """
+    old, new = item_catalogue(tokenizer), list(item_ids)
+    _check_raw_ids(new)
+    there = set(old)
+    if known := [item for item in new if item in there]:
+        refuse_ids("are in the catalogue already", known)
+    return build_item_tokenizer([*old, *new], max_history=tokenizer.model_max_length)
+
+
+def refuse_ids(what: str, offenders: Sequence[Any]) -> NoReturn:
+    """Raise a `ValueError` that names the first of the ids that something is wrong with."""
+    shown = ", ".join(repr(item) for item in offenders[:5]) + (", …" if len(offenders) > 5 else "")
+    raise ValueError(f"{len(offenders)} item id(s) {what}: {shown}")
+
+
+def _check_raw_ids(items: Sequence[str]) -> None:
     if not items:
         raise ValueError("The catalogue is empty: at least one item id is needed.")
     if strangers := [item for item in items if not isinstance(item, str)]:
-        refuse("are not strings (convert them with str())", strangers)
+        refuse_ids("are not strings (convert them with str())", strangers)
     if blanks := [item for item in items if not item.strip()]:
-        refuse("are empty or blank", blanks)
+        refuse_ids("are empty or blank", blanks)
     if specials := [item for item in items if item in (PAD_TOKEN, UNK_TOKEN)]:
-        refuse("have the name of a special token", specials)
+        refuse_ids("have the name of a special token", specials)
     if twice := [item for item, count in Counter(items).items() if count > 1]:
-        refuse("come more than once", twice)
+        refuse_ids("come more than once", twice)
 
 
 def tokenize_histories(
@@ -117,9 +137,11 @@ def item_token_ids(tokenizer: PreTrainedTokenizerBase, items: Sequence[str]) -> 
     return [token if token > unknown else unknown for token in ids]
 
 
-def item_catalogue(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The raw ids of the catalogue in the order of their tokens."""
-    return cast(list[str], tokenizer.convert_ids_to_tokens(list(range(FIRST_ITEM_ID, len(tokenizer)))))
+def item_catalogue(tokenizer: PreTrainedTokenizerBase, *, retired_items: Collection[int] = ()) -> list[str]:
+    """The raw ids of the catalogue in the order of their tokens, those of ``retired_items`` of a config left out."""
+    retired = set(retired_items)
+    tokens = [token for token in range(FIRST_ITEM_ID, len(tokenizer)) if token not in retired]
+    return cast(list[str], tokenizer.convert_ids_to_tokens(tokens))
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:

@@ -62,13 +62,8 @@ def check_base_config(where: str, content: Any) -> Iterator[Finding]:
     yield from check_numbers_of_parts(where, content)
 
 
-def check_base_name(is_folder: bool, content: dict[str, Any]) -> Iterator[Finding]:
-    """Where ``base_model_name_or_path`` and ``base_model_revision`` lead.
-
-    Args:
-        is_folder: Whether the repo is a folder on this machine.
-        content: Its ``config.json``.
-    """
+def check_base_name(content: dict[str, Any]) -> Iterator[Finding]:
+    """Where ``base_model_name_or_path`` and ``base_model_revision`` of a parsed ``config.json`` lead."""
     where, name, revision = "config.json", content.get("base_model_name_or_path"), content.get("base_model_revision")
     if content.get("tuning", "lora") == "full":
         if name is not None or revision is not None:
@@ -80,11 +75,9 @@ def check_base_name(is_folder: bool, content: dict[str, Any]) -> Iterator[Findin
         yield failed(
             where,
             f"base_model_name_or_path is {name!r}, outside the repo",
-            "Whatever lies there on the reader's machine would be loaded. Name a Hub id, or keep the base in the "
-            "adapter's folder (./base).",
+            "Whatever lies there on the reader's machine would be loaded. Name a Hub id, or keep the base inside "
+            "(./base).",
         )
-    elif name.startswith("./") and not is_folder:
-        yield failed(where, f"the base is {name}, inside a folder", "A Hub repo brings no base along: name a Hub id.")
     elif not name.startswith("./"):
         yield from _check_hub_id(name, revision)
 

@@ -93,7 +93,7 @@ def read_config(source: Source, documents: Mapping[str, Any]) -> tuple[PreTraine
     content = documents["config.json"]
     findings = list(check_config(content))
     if model_type_of(content) == "e4srec":
-        findings += check_base_name(source.commit is None, content)
+        findings += check_base_name(content)
     if any(finding.kind == "failed" for finding in findings):
         return None, findings
     try:

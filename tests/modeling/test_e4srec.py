@@ -378,7 +378,7 @@ def test_the_prompt_of_the_paper_is_the_default():
         ({"projection_init": "zero"}, 'projection_init must be "random" or "orthogonal", not \'zero\''),
         ({"item_dropout": 1.0}, "item_dropout must be at least 0 and below 1, not 1.0"),
         ({"base_dropout": -0.1}, "base_dropout must be at least 0 and below 1, not -0.1"),
-        ({"format_version": 99}, "format_version 99, but this code reads versions up to 1"),
+        ({"format_version": 99}, "format_version 99, but this code reads versions up to 2"),
     ],
 )
 def test_settings_that_make_no_model_are_refused(settings, message):

@@ -34,17 +34,19 @@ def test_ranks_equal_a_walk_over_the_catalogue(data):
     targets = data.draw(st.lists(st.integers(2, V - 1), min_size=rows, max_size=rows))
     ids = st.lists(st.lists(st.integers(0, V - 1), min_size=3, max_size=3), min_size=rows, max_size=rows)
     seen, candidates = data.draw(st.none() | ids), data.draw(st.none() | ids)
+    retired = data.draw(st.lists(st.integers(2, V - 1), max_size=3))
     ranks = target_ranks(
         chunks_of(torch.tensor(scores), data.draw(st.integers(1, V))),
         torch.tensor(targets),
         seen=None if seen is None else torch.tensor(seen),
         candidates=None if candidates is None else torch.tensor(candidates),
+        retired=torch.tensor(retired) if retired else None,
     )
     expected = [
         plain_rank(
             scores[row],
             targets[row],
-            () if seen is None else [i for i in seen[row] if i > 1],
+            [*retired, *(() if seen is None else [i for i in seen[row] if i > 1])],
             None if candidates is None else candidates[row],
         )
         for row in range(rows)

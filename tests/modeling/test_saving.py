@@ -79,6 +79,7 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "config.json",
         "model.safetensors",
         "bases.py",
+        "catalogue_fields.py",
         "configuration_e4srec.py",
         "evaluation_mode.py",
         "histories.py",
@@ -86,7 +87,9 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "losses.py",
         "modeling_e4srec.py",
         "packing.py",
+        "peft_export.py",
         "probing.py",
+        "pushing.py",
         "reading.py",
         "ranking.py",
         "recommender.py",
@@ -135,10 +138,11 @@ def test_a_base_named_by_a_relative_path_is_found_from_anywhere(saved, base_dir,
     assert AutoModel.from_pretrained(tmp_path / "again").config.base_model_name_or_path == str(tmp_path / "here")
 
 
-def test_a_base_inside_a_repo_that_is_no_folder_here_is_asked_for():
-    config = E4SRecConfig(base_model_name_or_path="./base")
-    with pytest.raises(ValueError, match=r"org/repo was trained on a base inside its own folder .* pass base_model="):
-        recorded_base(config, "org/repo")
+def test_a_base_that_is_said_to_be_inside_the_folder_must_be_there(tmp_path):
+    with pytest.raises(ValueError, match=r"on a base inside it \(./base\), which is not there: pass base_model="):
+        recorded_base(E4SRecConfig(base_model_name_or_path="./base"), tmp_path)
+    with pytest.raises(ValueError, match=r"its base is ./../elsewhere, which leads out of it: do not trust it"):
+        recorded_base(E4SRecConfig(base_model_name_or_path="./../elsewhere"), tmp_path)
 
 
 def test_a_loaded_base_can_be_handed_over(saved, base_dir):
@@ -276,8 +280,8 @@ def test_a_tensor_that_is_missing_surplus_or_misshapen_is_named(change, message,
 
 def test_a_config_of_a_newer_format_is_refused(saved):
     _, directory = saved()
-    change_config(directory, format_version=2)
-    with pytest.raises(ValueError, match="format_version 2, but this code reads versions up to 1"):
+    change_config(directory, format_version=3)
+    with pytest.raises(ValueError, match="format_version 3, but this code reads versions up to 2"):
         AutoModel.from_pretrained(directory)
 
 

@@ -1,0 +1,35 @@
+"""What a config says of a catalogue that has changed: where it grew, and which of its items are retired."""
+
+from itertools import pairwise
+from typing import Any
+
+from .histories import FIRST_ITEM_ID
+
+
+def check_catalogue_fields(vocab_size: int, grown_from: Any, retired_items: Any) -> tuple[list[int], list[int]]:
+    """The two fields as sorted lists of whole numbers.
+
+    Args:
+        vocab_size: Rows of the item table.
+        grown_from: Rows that it had before each time that items were added, or ``None``.
+        retired_items: Item ids that are never recommended, or ``None``.
+
+    Raises:
+        ValueError: If one of them is no list of whole numbers, the sizes do not grow, from 2 at least to less than
+            ``vocab_size``, or a retired id is no item.
+    """
+    for name, value in (("grown_from", grown_from), ("retired_items", retired_items)):
+        if not all(type(number) is int for number in value or []):
+            raise ValueError(f"{name} must be a list of whole numbers, not {value!r}")
+    grown_from, retired_items = list(grown_from or []), sorted(set(retired_items or []))
+    sizes = [FIRST_ITEM_ID - 1, *grown_from, vocab_size]
+    if grown_from and not all(before < after for before, after in pairwise(sizes)):
+        raise ValueError(
+            f"grown_from must be the rows of an item table that grew to {vocab_size}, each more than the one before, "
+            f"not {grown_from}"
+        )
+    if strangers := [item for item in retired_items if not FIRST_ITEM_ID <= item < vocab_size]:
+        raise ValueError(
+            f"retired_items must be item ids between {FIRST_ITEM_ID} and {vocab_size - 1}, not {strangers[0]}"
+        )
+    return grown_from, retired_items

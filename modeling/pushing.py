@@ -1,0 +1,212 @@
+"""Pushing to the Hub: one commit that holds what an adapter repo is made of and nothing else, or no change at all."""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from .saving import BASE_FILES, WEIGHTS_NAME, AtomicSaveMixin
+
+#: What a model cannot be loaded without.
+NEEDED = ("config.json", WEIGHTS_NAME, "tokenizer.json", "tokenizer_config.json")
+#: What goes with it where it is there.
+WELCOME = (
+    "README.md",
+    "evaluation.json",
+    "training.json",
+    "item_titles.json",
+    "sample_recommendations.json",
+    "learning_curves.png",
+)
+#: Folder of a base that travels with its adapter.
+BASE_FOLDER = "base"
+
+
+def travelling_files(directory: str | os.PathLike[str]) -> dict[str, Path]:
+    """The files of a saved model that go to the Hub: name in the repo to file.
+
+    Raises:
+        FileNotFoundError: If one is missing; it is named.
+        ValueError: If the base is a folder outside ``directory``, which nobody else has.
+    """
+    folder = Path(directory)
+    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
+        raise FileNotFoundError(
+            f"{folder} lacks {', '.join(missing)}: save model and item tokenizer there with save_trained(...) first."
+        )
+    names = [name for name in (*NEEDED, *WELCOME) if (folder / name).is_file()]
+    files = {name: folder / name for name in [*names, *(file.name for file in folder.glob("*.py"))]}
+    base = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if base == f"./{BASE_FOLDER}":
+        found = {file for pattern in BASE_FILES for file in (folder / BASE_FOLDER).glob(pattern)}
+        if not found:
+            raise FileNotFoundError(
+                f"{folder} was trained on a base in its folder {BASE_FOLDER}, but that is not there."
+            )
+        files |= {f"{BASE_FOLDER}/{file.name}": file for file in found}
+    elif base is not None and (base.startswith(".") or os.path.isabs(base)):
+        raise ValueError(
+            f"The base is a folder on this machine, {base}, which nobody else has. Push it to a repo of its own, load "
+            "the adapter with base_model=<its id>, and push that; or send the base along with "
+            "model.push_to_hub(..., with_base=True)."
+        )
+    return dict(sorted(files.items()))
+
+
+def push_folder(
+    directory: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    commit_message: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> CommitInfo:
+    """Push a saved model as one commit. Where that fails, the Hub is left as it was.
+
+    Only what makes up a model is sent, never checkpoints or anything pickled. Python files of an earlier release that
+    this one does not have are deleted in the same commit.
+
+    Args:
+        directory: Folder of the model, with its item tokenizer.
+        repo_id: ``org/name``; made where it does not exist.
+        commit_message: Message of the commit.
+        private: Whether a repo that is made is private.
+        token: Of an account that may write.
+        revision: Branch; made where it does not exist.
+        create_pr: Make a pull request of it.
+
+    Raises:
+        FileNotFoundError: If a file that loading needs is missing.
+        ValueError: If the base is a folder that nobody else has.
+    """
+    files = travelling_files(directory)
+    api = HfApi(token=token)
+    with _undone_if_it_fails(api, repo_id, private, None if create_pr else revision):
+        stale = [
+            name
+            for name in api.list_repo_files(repo_id, revision=revision)
+            if name.endswith(".py") and "/" not in name and name not in files
+        ]
+        return api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(name, _for_repo(file, repo_id)) for name, file in files.items()),
+                *(CommitOperationDelete(name) for name in stale),
+            ],
+            commit_message=commit_message or f"Upload {Path(directory).name}",
+            revision=revision,
+            create_pr=create_pr,
+        )
+
+
+def _for_repo(file: Path, repo_id: str) -> Path | bytes:
+    """A file, or what it is to say on the Hub: the example on the card loads the repo."""
+    if file.name != "README.md":
+        return file
+    return re.sub(
+        r'(from_pretrained\()"[^"\n]*"', lambda found: f'{found[1]}"{repo_id}"', file.read_text(encoding="utf-8")
+    ).encode()
+
+
+@contextmanager
+def _undone_if_it_fails(api: HfApi, repo_id: str, private: bool | None, branch: str | None) -> Iterator[None]:
+    """Make repo and branch where they do not exist, and remove them again if what follows fails."""
+    made = False
+    try:
+        api.create_repo(repo_id, private=private)
+        made = True
+    except HfHubHTTPError as error:
+        if error.response is None or error.response.status_code != 409:
+            raise
+    made_branch = False
+    try:
+        if branch is not None and not api.revision_exists(repo_id, branch):
+            api.create_branch(repo_id, branch=branch)
+            made_branch = True
+        yield
+    except BaseException:
+        if made:
+            api.delete_repo(repo_id, missing_ok=True)
+        elif made_branch:
+            api.delete_branch(repo_id, branch=str(branch))
+        raise
+
+
+class PushMixin(AtomicSaveMixin):
+    """``push_to_hub`` for a model: everything that it is loaded from, in one commit."""
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        with_base: bool = False,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        **kwargs: Any,
+    ) -> CommitInfo:
+        """Push the weights as they are now, with config, code and item tokenizer, and the card if there is one.
+
+        Args:
+            repo_id: ``org/name``; made where it does not exist.
+            tokenizer: The item tokenizer. By default the one beside which the model was saved or loaded, with the card
+                and the titles that are there.
+            with_base: Send along a base that is a folder on this machine.
+            commit_message: Message of the commit.
+            private: Whether a repo that is made is private.
+            token: Of an account that may write.
+            revision: Branch; made where it does not exist.
+            create_pr: Make a pull request of it.
+            kwargs: Options of `PreTrainedModel.push_to_hub` that have no meaning for one small file are ignored.
+
+        Raises:
+            FileNotFoundError: If the item tokenizer is not to be found.
+            ValueError: If the base is a folder on this machine and ``with_base`` is not set.
+        """
+        with tempfile.TemporaryDirectory() as stage:
+            for name in (*NEEDED[2:], *WELCOME):
+                if (file := self._beside(name)) is not None:
+                    shutil.copyfile(file, Path(stage, name))
+            if tokenizer is not None:
+                tokenizer.save_pretrained(stage)
+            base = getattr(self.config, "base_model_name_or_path", None)
+            if with_base and base is not None and os.path.isdir(base):
+                self.config.base_model_name_or_path = shutil.copytree(base, Path(stage).absolute() / BASE_FOLDER)
+            try:
+                self.save_pretrained(stage)
+            finally:
+                if base is not None:
+                    self.config.base_model_name_or_path = base
+            return push_folder(
+                stage,
+                repo_id,
+                commit_message=commit_message or f"Upload {type(self).__name__}",
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+            )
+
+    def _beside(self, name: str) -> str | None:
+        """A file that lies where the model was saved or loaded."""
+        source = self.config.name_or_path
+        if not source:
+            return None
+        if os.path.isdir(source):
+            return found if os.path.isfile(found := os.path.join(source, name)) else None
+        return cached_file(source, name, revision=self.config._commit_hash, _raise_exceptions_for_missing_entries=False)
