@@ -10,7 +10,7 @@ from e4srec_hf import E4SRecModel, __version__
 from e4srec_hf.training import save_trained
 from e4srec_hf.verify import Verification, verify
 from e4srec_hf.verify.sources import strange_names
-from tests.verify.tampering import HOSTILE_CODE, HOSTILE_PICKLE, WEIGHTS, change_json, contents, find
+from tests.verify.tampering import HOSTILE_CODE, HOSTILE_PICKLE, WEIGHTS, change_json, contents, find, write
 
 
 @pytest.fixture
@@ -20,6 +20,22 @@ def pushed(hub_here, fresh, base_dir):
     shutil.rmtree(fresh / "base")
     change_json(fresh / "config.json", base_model_name_or_path="org/base", base_model_revision=base)
     return hub_here.commit("org/model", contents(fresh))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_push_to_hub_sends_passes(inside, hub_here, fresh, base_dir, item_table, item_tokenizer):
+    if inside:
+        write("base/chat_template.jinja", "{{ messages }}")(fresh)
+        write("training_args.bin", HOSTILE_PICKLE)(fresh)
+        model = E4SRecModel.from_pretrained(fresh)
+    else:
+        hub_here.commit("org/base", contents(base_dir))
+        model = E4SRecModel.from_base("org/base", item_table)
+    commit = model.push_to_hub("org/model", tokenizer=item_tokenizer, with_base=inside)
+    verification = verify("org/model")
+    assert verification.passed, str(verification)
+    assert verification.revision == commit.oid
+    assert [finding.where for finding in verification.findings] == ["base/chat_template.jinja"] * inside
 
 
 def test_a_fresh_push_passes_and_its_commit_is_named(pushed, hub_here, tmp_path):
@@ -50,7 +66,7 @@ def test_of_weights_on_a_hub_the_header_alone_is_fetched(hub_here, base_dir, ite
         ({"plot.png": HOSTILE_PICKLE}, "plot.png", "begins like a pickle"),
         ({WEIGHTS: HOSTILE_PICKLE}, WEIGHTS, "is no whole safetensors file"),
         ({"adapter_config.json": "{}"}, "adapter_config.json", "has no place"),
-        ({"base/config.json": "{}", "config.json": {"base_model_name_or_path": "./base"}}, "config.json", "inside a"),
+        ({"config.json": {"base_model_name_or_path": "./base"}}, "base/config.json", "is missing"),
         ({"config.json": {"base_model_name_or_path": "../base"}}, "config.json", "outside the repo"),
         ({"config.json": {"auto_map": {"AutoModel": "evil/x--y.Z"}}}, "config.json", "auto_map is"),
     ],
