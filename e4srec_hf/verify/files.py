@@ -85,6 +85,8 @@ def _check_name(path: PurePosixPath, in_base: bool) -> Iterator[Finding]:
             yield failed(str(path), "are weights beside the model's", f"A release writes {WEIGHTS_NAME} and no other.")
     elif kind == ".model" and in_base:
         pass  # the vocabulary of a base's tokenizer
+    elif kind == ".jinja" and in_base:
+        yield note(str(path), "is a template of the base's tokenizer", "E4SRec renders none.")
     elif kind in PICKLES:
         yield failed(str(path), f"is a file that is unpickled where it is loaded ({kind})", UNPICKLED)
     elif kind in CODE or kind == ".py":
