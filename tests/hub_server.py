@@ -8,6 +8,7 @@ setting that the clients have for that, `HF_HUB_DISABLE_XET`.
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -187,15 +188,14 @@ class Hub:
 
     def environment(self, token: str | None = token) -> dict[str, str]:
         """The variables of this process, with this Hub in place of any other, and caches of its own."""
-        prefixes = ("HF_", "HUGGING", "TRANSFORMERS_")
-        mine = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+        clients = re.compile(r"HF_|HUGGING|TRANSFORMERS_|.*_proxy$", re.IGNORECASE)
+        mine = {name: value for name, value in os.environ.items() if not clients.match(name)}
         return mine | {
             "HF_ENDPOINT": self.endpoint,
             "HF_HOME": str(self.home),
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "NO_PROXY": "127.0.0.1",
             **({} if token is None else {"HF_TOKEN": token}),
         }
 
