@@ -129,6 +129,9 @@ def make_model(make_base, item_table, text_tokenizer):
 def hub(tmp_path_factory, monkeypatch):
     """A Hub of its own, for `hub.api` and for the scripts of `hub.run_python`."""
     with Hub(tmp_path_factory.mktemp("hub")) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub.home / "hub"))
@@ -141,9 +144,6 @@ def hub_here(hub, monkeypatch):
 
     Code from a repository (`trust_remote_code`) is for `hub.run_python`: its cache is fixed when a Python starts.
     """
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(hf_api.api, "endpoint", hub.endpoint)
     monkeypatch.setattr(transformers_hub, "_hf_api", None, raising=False)  # one of newer transformers' own
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)

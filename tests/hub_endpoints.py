@@ -2,11 +2,9 @@
 
 import base64
 import hashlib
-import hmac
 import json
-import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote
 
 from starlette.applications import Starlette
@@ -16,7 +14,8 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from tests.hub_metadata import check_card, read_metadata
-from tests.hub_store import REPO_TYPES, Commit, Entry, HubError, Repo, Store, git_hash, pointer
+from tests.hub_storage import Storage
+from tests.hub_store import REPO_TYPES, Commit, Entry, HubError, Repo, Store
 
 
 class _Kind(Convertor):
@@ -49,23 +48,16 @@ class Account:
 
 @dataclass
 class Endpoints:
-    """The handlers. Large files go through `storage`, another origin, by signed addresses, as on the Hub.
-
-    Paths are still quoted where they arrive here, for the name of a branch may hold a slash.
-    """
+    """The handlers. Paths are still quoted where they arrive here, for the name of a branch may hold a slash."""
 
     store: Store
+    storage: Storage
     accounts: dict[str, Account]  # by token
     endpoint: str
-    storage: str
-    secret: bytes
-    part_size: int = 16 * 2**20  # bytes; a larger file is uploaded in parts of this size
     page_size: int = 1000  # entries on a page of a tree
-    parts: dict[tuple[Repo, str], dict[int, bytes]] = field(default_factory=dict)
 
     def app(self) -> Starlette:
         repo = "/api/{kind:kind}/{namespace}/{name}"
-        large = "/storage/{kind:kind}/{namespace}/{name}/{oid}"
         table = [
             ("GET", "/api/whoami-v2", self.whoami),
             ("POST", "/api/validate-yaml", self.validate_yaml),
@@ -92,10 +84,7 @@ class Endpoints:
             ("POST", "/{kind:kind}/{namespace}/{name}.git/info/lfs/objects/batch", self.lfs_batch),
             ("GET", "/{namespace}/{name}/resolve/{revision}/{path:path}", self.resolve),
             ("GET", "/{kind:kind}/{namespace}/{name}/resolve/{revision}/{path:path}", self.resolve),
-            ("GET", "/storage/{oid}", self.send_large),
-            ("PUT", large, self.take_large),
-            ("PUT", large + "/{part}", self.take_part),
-            ("POST", large, self.complete_parts),
+            *self.storage.routes(),
         ]
         routes = [Route(path, handler, methods=[method]) for method, path, handler in table]
         return Starlette(routes=routes, exception_handlers={HubError: refuse, 404: unknown_endpoint})
@@ -237,7 +226,7 @@ class Endpoints:
     def sibling(self, path: str, entry: Entry, blobs: bool) -> dict:
         if not blobs:
             return {"rfilename": path}
-        lfs = {"sha256": entry.sha256, "size": entry.size, "pointerSize": pointer_size(entry)}
+        lfs = {"sha256": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
         sibling = {"rfilename": path, "size": entry.size, "blobId": entry.blob_id}
         return sibling | ({"lfs": lfs} if entry.lfs else {})
 
@@ -333,13 +322,13 @@ class Endpoints:
     async def tree(self, request: Request) -> Response:
         repo, folder = self.repo(request), unquote(request.path_params.get("path", ""))
         commit = repo.at(unquote(request.path_params["revision"]))
-        entries = tree_entries(commit, folder, recursive=truth(request.query_params.get("recursive")))
+        entries = commit.tree(folder, recursive=truth(request.query_params.get("recursive")))
         if folder and not entries:
             raise HubError(404, f"{folder} does not exist on {commit.id}", "EntryNotFound")
         start = int(request.query_params.get("cursor", 0))
         page = entries[start : start + self.page_size]
         if truth(request.query_params.get("expand")):
-            page = [entry | last_commit(commit, entry["path"]) for entry in page]
+            page = [commit.expanded(entry) for entry in page]
         headers = {}
         if start + self.page_size < len(entries):
             url = request.url.replace(scheme="http", netloc=self.endpoint.removeprefix("http://"))
@@ -350,10 +339,10 @@ class Endpoints:
         commit = self.repo(request).at(unquote(request.path_params["revision"]))
         body = (await request.body()).decode()
         wish = json.loads(body) if "json" in request.headers.get("content-type", "") else parse_qs(body)
-        entries = {entry["path"]: entry for entry in tree_entries(commit, "", recursive=True)}
+        entries = {entry["path"]: entry for entry in commit.tree("", recursive=True)}
         found = [entries[path] for path in wish["paths"] if path in entries]
         if truth(str(wish.get("expand", ["false"])[0])):
-            found = [entry | last_commit(commit, entry["path"]) for entry in found]
+            found = [commit.expanded(entry) for entry in found]
         return JSONResponse(found)
 
     async def resolve(self, request: Request) -> Response:
@@ -368,66 +357,11 @@ class Endpoints:
         if not entry.lfs:
             return FileResponse(self.store.content_path(entry.sha256), headers=headers | {"ETag": f'"{entry.etag}"'})
         headers |= {"X-Linked-Etag": f'"{entry.etag}"', "X-Linked-Size": str(entry.size)}
-        return RedirectResponse(self.storage + self.sign(f"/storage/{entry.sha256}"), 302, headers)
-
-    # Large file storage
-
-    def sign(self, path: str) -> str:
-        return f"{path}?signature={hmac.new(self.secret, path.encode(), 'sha256').hexdigest()}"
-
-    def check_signature(self, request: Request) -> None:
-        if "authorization" in request.headers:
-            raise HubError(400, "Only one way to identify oneself is allowed: storage must not be sent a token")
-        if f"{request.url.path}?{request.url.query}" != self.sign(request.url.path):
-            raise HubError(403, "The signature of this address of storage is wrong")
+        return RedirectResponse(self.storage.address(f"/storage/{entry.sha256}"), 302, headers)
 
     async def lfs_batch(self, request: Request) -> Response:
-        """Where to upload large files. Xet is not among the transfers that are known here."""
         repo, wish = self.repo(request, write=True), await request.json()
-        objects = []
-        for file in wish["objects"]:
-            path = f"/storage/{repo.type}s/{repo.id}/{file['oid']}"
-            action = {"href": self.storage + self.sign(path)}
-            if file["size"] > self.part_size and "multipart" in wish.get("transfers", ()):
-                count = math.ceil(file["size"] / self.part_size)
-                parts = {str(n): self.storage + self.sign(f"{path}/{n}") for n in range(1, count + 1)}
-                action["header"] = {"chunk_size": str(self.part_size)} | parts
-            known = file["oid"] in repo.large
-            objects.append(file | ({} if known else {"actions": {"upload": action}}))
-        return JSONResponse({"transfer": "basic", "objects": objects})
-
-    async def send_large(self, request: Request) -> Response:
-        self.check_signature(request)
-        oid = request.path_params["oid"]
-        return FileResponse(self.store.content_path(oid), headers={"ETag": f'"{oid}"'})
-
-    async def take_large(self, request: Request) -> Response:
-        self.check_signature(request)
-        self.store.keep_large(self.upload_repo(request), request.path_params["oid"], await request.body())
-        return Response()
-
-    async def take_part(self, request: Request) -> Response:
-        self.check_signature(request)
-        content = await request.body()
-        parts = self.parts.setdefault(tuple(request.path_params[k] for k in ("kind", "namespace", "name", "oid")), {})
-        parts[int(request.path_params["part"])] = content
-        return Response(headers={"ETag": f'"{hashlib.md5(content).hexdigest()}"'})
-
-    async def complete_parts(self, request: Request) -> Response:
-        self.check_signature(request)
-        numbers = [part["partNumber"] for part in (await request.json())["parts"]]
-        parts = self.parts.pop(tuple(request.path_params[k] for k in ("kind", "namespace", "name", "oid")), {})
-        content = b"".join(parts.get(number, b"") for number in numbers)
-        self.store.keep_large(self.upload_repo(request), request.path_params["oid"], content)
-        return JSONResponse({})
-
-    def upload_repo(self, request: Request) -> Repo:
-        """The repository of a signed address, which needs no token."""
-        repo_id = "{namespace}/{name}".format(**request.path_params)
-        repo = self.store.repos.get((request.path_params["kind"][:-1], repo_id))
-        if repo is None:
-            raise HubError(404, "Repository not found", "RepoNotFound")
-        return repo
+        return JSONResponse(self.storage.upload_plan(repo, wish))
 
 
 def refuse(request: Request, error: HubError) -> Response:
@@ -447,31 +381,3 @@ def truth(value: str | None) -> bool:
 
 def decoded(value: dict) -> dict:
     return value | {"content": base64.b64decode(value["content"])} if value.get("encoding") == "base64" else value
-
-
-def pointer_size(entry: Entry) -> int:
-    return len(pointer(entry.sha256, entry.size))
-
-
-def last_commit(commit: Commit, path: str) -> dict:
-    last = commit.last_change(path)
-    return {"lastCommit": {"id": last.id, "title": last.title, "date": last.date}}
-
-
-def tree_entries(commit: Commit, folder: str, recursive: bool) -> list[dict]:
-    """The files and folders in a folder, with all that is below it if `recursive`."""
-    prefix = folder.rstrip("/") + "/" if folder else ""
-    entries = {}
-    for path, entry in sorted(commit.files.items()):
-        if not path.startswith(prefix):
-            continue
-        steps = path[len(prefix) :].split("/")
-        for depth in range(1, len(steps) if recursive else min(len(steps), 2)):
-            name = prefix + "/".join(steps[:depth])
-            entries[name] = {"type": "directory", "oid": git_hash(name.encode()), "size": 0, "path": name}
-        if recursive or len(steps) == 1:
-            entries[path] = {"type": "file", "oid": entry.blob_id, "size": entry.size, "path": path}
-            if entry.lfs:
-                lfs = {"oid": entry.sha256, "size": entry.size, "pointerSize": pointer_size(entry)}
-                entries[path]["lfs"] = lfs
-    return list(entries.values())

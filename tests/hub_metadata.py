@@ -27,7 +27,7 @@ def check_card(card: str, repo_type: str) -> tuple[list[str], list[str]]:
         metadata = read_metadata(card)
     except yaml.YAMLError as error:
         return [f"YAML Metadata Error: {error}"], []
-    if metadata is None:
+    if metadata in (None, {}):
         return [], ["empty or missing yaml metadata in repo card"]
     if not isinstance(metadata, dict):
         return ["YAML Metadata Error: the metadata must be a mapping"], []

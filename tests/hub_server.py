@@ -8,6 +8,7 @@ setting that the clients have for that, `HF_HUB_DISABLE_XET`.
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from huggingface_hub import HfApi
 from starlette.concurrency import run_in_threadpool
 
 from tests.hub_endpoints import Account, Endpoints, refuse
+from tests.hub_storage import Storage
 from tests.hub_store import HubError, Repo, Store
 
 
@@ -87,21 +89,22 @@ class Hub:
         self.rules: list[Rule] = []
         self.store = Store(folder / "hub")
         self._sockets = [_listen(), _listen()]
-        self.endpoint, storage = (f"http://127.0.0.1:{s.getsockname()[1]}" for s in self._sockets)
+        self.endpoint, origin = (f"http://127.0.0.1:{s.getsockname()[1]}" for s in self._sockets)
         accounts = {
             self.token: Account(self.user, (self.org,)),
             self.read_token: Account(self.user, (self.org,), write=False),
             self.stranger_token: Account("stranger"),
         }
-        self.endpoints = Endpoints(self.store, accounts, self.endpoint, storage, secrets.token_bytes())
+        self.storage = Storage(self.store, origin, secrets.token_bytes())
+        self.endpoints = Endpoints(self.store, self.storage, accounts, self.endpoint)
         self._app = self.endpoints.app()
-        config = uvicorn.Config(self, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
+        quiet = {"log_config": None, "log_level": "error", "access_log": False}
+        self._server = uvicorn.Server(uvicorn.Config(self, lifespan="off", timeout_graceful_shutdown=1, **quiet))
         self._thread = threading.Thread(target=self._server.run, args=(self._sockets,), daemon=True)
 
     def __enter__(self) -> "Hub":
         self._thread.start()
-        while not self._server.started:
+        while self._thread.is_alive() and not self._server.started:
             time.sleep(0.005)
         return self
 
@@ -187,15 +190,14 @@ class Hub:
 
     def environment(self, token: str | None = token) -> dict[str, str]:
         """The variables of this process, with this Hub in place of any other, and caches of its own."""
-        prefixes = ("HF_", "HUGGING", "TRANSFORMERS_")
-        mine = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+        clients = re.compile(r"HF_|HUGGING|TRANSFORMERS_|.*_proxy$", re.IGNORECASE)
+        mine = {name: value for name, value in os.environ.items() if not clients.match(name)}
         return mine | {
             "HF_ENDPOINT": self.endpoint,
             "HF_HOME": str(self.home),
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "NO_PROXY": "127.0.0.1",
             **({} if token is None else {"HF_TOKEN": token}),
         }
 

@@ -41,6 +41,10 @@ class Entry(NamedTuple):
     def etag(self) -> str:
         return self.sha256 if self.lfs else self.blob_id
 
+    @property
+    def pointer_size(self) -> int:
+        return len(pointer(self.sha256, self.size))
+
 
 def pointer(sha256: str, size: int) -> bytes:
     """What git holds in place of a large file."""
@@ -78,6 +82,29 @@ class Commit:
             return {name: entry for name, entry in commit.files.items() if name == path or name.startswith(path + "/")}
 
         return next(c for c in self.history() if c.parent is None or state(c) != state(c.parent))
+
+    def tree(self, folder: str, recursive: bool) -> list[dict]:
+        """The files and folders in a folder, with all that is below it if `recursive`, as the Hub describes them."""
+        prefix = folder.rstrip("/") + "/" if folder else ""
+        entries = {}
+        for path, entry in sorted(self.files.items()):
+            if not path.startswith(prefix):
+                continue
+            steps = path[len(prefix) :].split("/")
+            for depth in range(1, len(steps) if recursive else min(len(steps), 2)):
+                name = prefix + "/".join(steps[:depth])
+                entries[name] = {"type": "directory", "oid": git_hash(name.encode()), "size": 0, "path": name}
+            if recursive or len(steps) == 1:
+                entries[path] = {"type": "file", "oid": entry.blob_id, "size": entry.size, "path": path}
+                if entry.lfs:
+                    lfs = {"oid": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
+                    entries[path]["lfs"] = lfs
+        return list(entries.values())
+
+    def expanded(self, entry: dict) -> dict:
+        """What `tree` says of a file or folder, with the commit that changed it last."""
+        last = self.last_change(entry["path"])
+        return entry | {"lastCommit": {"id": last.id, "title": last.title, "date": last.date}}
 
 
 @dataclass
