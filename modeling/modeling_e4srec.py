@@ -181,7 +181,8 @@ class E4SRecModel(Recommender, PushMixin):
         if "target_modules" not in (config.get("lora") or {}):
             settings.lora["target_modules"] = default_target_modules(base)
         if settings.tuning == "full":
-            settings.base_config = {k: v for k, v in base.config.to_dict().items() if k != "_name_or_path"}
+            described = base.config.to_dict().items()  # code of its own, which a Hub repo may name, was not run
+            settings.base_config = {k: v for k, v in described if k not in ("_name_or_path", "auto_map")}
             settings.base_model_name_or_path = settings.base_model_revision = None
         if settings.instruction or settings.response:
             if tokenizer is None:
