@@ -89,7 +89,9 @@ class Hub:
         self.rules: list[Rule] = []
         self.store = Store(folder / "hub")
         self._sockets = [_listen(), _listen()]
-        self.endpoint, origin = (f"http://127.0.0.1:{s.getsockname()[1]}" for s in self._sockets)
+        port, storage_port = (listener.getsockname()[1] for listener in self._sockets)
+        self.endpoint = f"http://127.0.0.1:{port}"
+        origin = f"http://localhost:{storage_port}"  # some clients tell origins apart by the host alone
         accounts = {
             self.token: Account(self.user, (self.org,)),
             self.read_token: Account(self.user, (self.org,), write=False),
