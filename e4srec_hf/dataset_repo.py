@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
-from transformers.utils import cached_file
+from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 
 from .cards import kept_licence, template
 from .data.sequences import catalogue
@@ -169,17 +169,13 @@ def load_catalogue(source: str | os.PathLike[str], **hub_arguments: Any) -> dict
     Returns:
         Empty if there are none.
     """
-    if Path(source).is_file():
-        return {}
-    file = cached_file(
-        source,
-        ITEMS_NAME,
-        repo_type="dataset",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **hub_arguments,
-    )
-    if file is None:
+    file = Path(source, ITEMS_NAME)
+    if not Path(source).exists():
+        try:
+            file = Path(hf_hub_download(os.fspath(source), ITEMS_NAME, repo_type="dataset", **hub_arguments))
+        except EntryNotFoundError:  # also offline, of a data set that was read without its items
+            return {}
+    if not file.is_file():
         return {}
     items = Dataset.from_parquet(str(file), keep_in_memory=True)
     if not {"item_id", "title"} <= set(items.column_names):
