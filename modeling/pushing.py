@@ -117,7 +117,9 @@ def _for_repo(file: Path, repo_id: str) -> Path | bytes:
     if file.name != "README.md":
         return file
     return re.sub(
-        r'(from_pretrained\()"[^"\n]*"', lambda found: f'{found[1]}"{repo_id}"', file.read_text(encoding="utf-8")
+        r"""(from_pretrained\()("[^"\n]*"|'[^'\n]*')""",
+        lambda found: f'{found[1]}"{repo_id}"',
+        file.read_text(encoding="utf-8"),
     ).encode()
 
 
