@@ -53,7 +53,7 @@ def refresh_model_card(
     """
     config = _load_config(directory) if config is None else config
     if tokenizer is None and Path(directory, "tokenizer.json").is_file():
-        tokenizer = AutoTokenizer.from_pretrained(directory)
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     facts, reports = load_facts(directory), load_reports(directory)
     title = (repo_id or Path(directory).absolute().name).rsplit("/", 1)[-1]
     with staged_directory(directory) as stage:
@@ -90,7 +90,7 @@ def refresh_model_card(
 def _load_config(directory: str | os.PathLike[str]) -> PreTrainedConfig:
     if not Path(directory, "config.json").is_file():
         raise FileNotFoundError(f"{directory} holds no config.json: a model card is made in the folder of a model.")
-    config = AutoConfig.from_pretrained(directory)
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
     if config.model_type not in MODEL_NAMES:
         raise ValueError(
             f"{directory} holds a model of the type {config.model_type!r}; cards are made for "

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from huggingface_hub.errors import HTTPError  # that of the HTTP library in use
 
 from .cards import refresh_model_card
 from .data import load_sequences
@@ -174,6 +175,6 @@ def main() -> None:
     """Run a command; what the user can mend is one line on stderr."""
     try:
         app()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         typer.echo(f"e4srec: {error}", err=True)
         sys.exit(1)

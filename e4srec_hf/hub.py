@@ -1,6 +1,5 @@
 """Model repos on the Hub: pulling one, and what lies in it besides the model."""
 
-import json
 import os
 import shutil
 from fnmatch import fnmatch
@@ -10,6 +9,7 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from transformers.utils import cached_file
 
+from .json_files import read_json
 from .modeling.pushing import BASE_FOLDER, NEEDED, WELCOME
 from .modeling.saving import BASE_FILES, staged_directory
 
@@ -30,7 +30,7 @@ def pull(
 
     Args:
         repo_id: ``org/name``.
-        directory: Where to; made where it does not exist.
+        directory: Where to: a new folder, or an empty one.
         revision: Branch, tag or commit.
         token: For a private repo.
 
@@ -38,8 +38,11 @@ def pull(
         The commit.
 
     Raises:
+        FileExistsError: If there is something in the folder.
         FileNotFoundError: If the repo is none of a model of this package; what it lacks is named.
     """
+    if Path(directory).is_dir() and any(Path(directory).iterdir()):
+        raise FileExistsError(f"{directory} is not empty: pull to a new folder.")
     api = HfApi(token=token)
     commit = str(api.model_info(repo_id, revision=revision).sha)
     names = [name for name in api.list_repo_files(repo_id, revision=commit) if is_model_file(name)]
@@ -72,4 +75,4 @@ def item_titles(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[st
         _raise_exceptions_for_connection_errors=False,
         **hub_arguments,
     )
-    return {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+    return {} if file is None else read_json(file)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from .data import tokenize_histories
 from .data.item_tokenizer import item_catalogue
 from .hub import item_titles
+from .verify.findings import printable
 
 
 class Recommended(NamedTuple):
@@ -55,10 +56,13 @@ def recommend_items(
         OSError: If the model or its base cannot be found.
         ValueError: If an id is not known, or ``top_k`` is more than the catalogue.
     """
-    tokenizer = AutoTokenizer.from_pretrained(source, **hub_arguments)
+    local = {"trust_remote_code": False, **hub_arguments}  # without it, transformers would ask
+    if base_model is not None and AutoConfig.from_pretrained(source, **local).model_type != "e4srec":
+        raise ValueError(f"{source} is no E4SRec model: it has no base to take another one for.")
+    tokenizer = AutoTokenizer.from_pretrained(source, **local)
     batch = tokenize_histories(tokenizer, [list(history)], on_unknown=on_unknown)
     base = {} if base_model is None else {"base_model": base_model}
-    model = AutoModel.from_pretrained(source, **base, **hub_arguments)
+    model = AutoModel.from_pretrained(source, **base, **local)
     if torch.cuda.is_available():
         model = model.to("cuda")
     best = model.recommend(
@@ -76,8 +80,8 @@ def recommend_items(
 
 
 def as_lines(recommended: Sequence[Recommended]) -> str:
-    """A line an item: its place, score, raw id and title."""
+    """A line an item: its place, score, raw id and title, with nothing in them that a terminal would obey."""
     return "\n".join(
-        f"{place:3}. {score:8.3f}  {item}  {title}".rstrip()
+        printable(f"{place:3}. {score:8.3f}  {item}  {title}".rstrip())
         for place, (item, score, title) in enumerate(recommended, start=1)
     )

@@ -24,7 +24,7 @@ from .modeling.saving import staged_directory
 from .reference_lora import lora_settings_and_weights, peft_name
 from .tensor_files import load_named_tensors, load_tensors
 from .training import save_trained
-from .training_facts import add_facts
+from .training_facts import add_facts, without_folders
 
 #: What its template puts behind the items: a line break less than the paper's Alpaca prompt (`PAPER_RESPONSE`).
 REFERENCE_RESPONSE = "\n### Response:\n"
@@ -159,7 +159,7 @@ def import_reference(
         "imported from": "files of the reference implementation, github.com/HestiaSky/E4SRec",
         "item_embeddings": Path(item_embeddings).name,
         "adapter": Path(adapter).name,
-        "base_model": os.fspath(base_model),
+        "base_model": without_folders(os.fspath(base_model)),
         "lora": model.config.lora,
         "instruction": instruction,
         "response": response,

@@ -40,10 +40,10 @@ def main() -> None:
         )
     splits = leave_one_out(sequences)
     dataset = splits[arguments.split]
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model, trust_remote_code=False)
     base = {} if arguments.base_model is None else {"base_model": arguments.base_model}
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = AutoModel.from_pretrained(arguments.model, **base).to(device)
+    model = AutoModel.from_pretrained(arguments.model, trust_remote_code=False, **base).to(device)
     retired_items = model.config.retired_items
     if arguments.negatives is not None:
         dataset = with_sampled_negatives(

@@ -18,10 +18,13 @@ from transformers.utils.hub import extract_commit_hash
 
 from .configuration_e4srec import PAPER_LORA, E4SRecConfig
 from .saving import BASE_FILES
-from .sharing import share_base
+from .sharing import readers, share_base
 
 #: Arguments of `from_pretrained` that say how to reach the Hub, for the adapter and for the base.
 SHARED_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
+
+#: Ways in which LoRA starts that leave the weights of the base alone.
+HARMLESS_STARTS = (True, False, "gaussian", "orthogonal")
 
 logger = logging.get_logger(__name__)
 
@@ -47,7 +50,12 @@ def open_base(
         ValueError: If it is loaded, but cannot be shared.
     """
     if isinstance(base_model, PreTrainedModel):
-        return share_base(base_model) if tuning == "lora" else cast(PreTrainedModel, base_model.base_model)
+        if tuning == "lora":
+            return share_base(base_model)
+        body = cast(PreTrainedModel, base_model.base_model)
+        if base_model.config.model_type == "e4srec" or readers(body):
+            raise ValueError('Adapters read the weights of this base: with tuning="full", load one afresh to train.')
+        return body
     name = str(base_model)
     kwargs = {"dtype": "auto", "use_safetensors": True, **kwargs}
     try:
@@ -218,7 +226,7 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
 
     Raises:
         ValueError: If the base is no decoder of its own, carries LoRA already, is quantized but to be trained whole,
-            or has none of the modules that LoRA is meant for.
+            or has none of the modules that LoRA is meant for; or if LoRA would change the base.
     """
     if base.config.is_encoder_decoder:
         raise ValueError(f"{type(base).__name__} is an encoder-decoder; E4SRec needs a decoder-only base.")
@@ -232,6 +240,13 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
             raise ValueError('A quantized base cannot be trained whole: use tuning="lora".')
         base.requires_grad_(True)
         return
+    bias, start = config.lora.get("bias", "none"), config.lora.get("init_lora_weights", True)
+    if bias != "none" or start not in HARMLESS_STARTS:
+        raise ValueError(
+            f"lora asks for bias={bias!r} and init_lora_weights={start!r}, which would change the base that other "
+            'adapters may read: bias must be "none" (lora_bias=True trains biases of its own), init_lora_weights one of '
+            f"{HARMLESS_STARTS}."
+        )
     base.requires_grad_(False)
     try:
         inject_adapter_in_model(LoraConfig(**config.lora), base)

@@ -7,12 +7,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
@@ -38,16 +37,23 @@ def travelling_files(directory: str | os.PathLike[str]) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: If one is missing; it is named.
-        ValueError: If the base is a folder outside ``directory``, which nobody else has.
+        ValueError: If the item tokenizer does not fit, or the base is a folder outside, which nobody else has.
     """
     folder = Path(directory)
     if missing := [name for name in NEEDED if not (folder / name).is_file()]:
         raise FileNotFoundError(
             f"{folder} lacks {', '.join(missing)}: save model and item tokenizer there with save_trained(...) first."
         )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    n_tokens = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
+    if n_tokens != config["vocab_size"]:
+        raise ValueError(
+            f"The item tokenizer in {folder} has {n_tokens} tokens, the model {config['vocab_size']}: it is another "
+            "catalogue's. Give the right one with tokenizer=."
+        )
     names = [name for name in (*NEEDED, *WELCOME) if (folder / name).is_file()]
     files = {name: folder / name for name in [*names, *(file.name for file in folder.glob("*.py"))]}
-    base = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base = config.get("base_model_name_or_path")
     if base == f"./{BASE_FOLDER}":
         found = {file for pattern in BASE_FILES for file in (folder / BASE_FOLDER).glob(pattern)}
         if not found:
@@ -76,8 +82,8 @@ def push_folder(
 ) -> CommitInfo:
     """Push a saved model as one commit. Where that fails, the Hub is left as it was.
 
-    Only what makes up a model is sent, never checkpoints or anything pickled. Python files of an earlier release that
-    this one does not have are deleted in the same commit.
+    Only what makes up a model is sent, never checkpoints or anything pickled. What an earlier push sent and this model
+    does not have, its figures or its base among it, is deleted in the same commit; other files stay.
 
     Args:
         directory: Folder of the model, with its item tokenizer.
@@ -95,11 +101,8 @@ def push_folder(
     files = travelling_files(directory)
     api = HfApi(token=token)
     with _undone_if_it_fails(api, repo_id, private, None if create_pr else revision):
-        stale = [
-            name
-            for name in api.list_repo_files(repo_id, revision=revision)
-            if name.endswith(".py") and "/" not in name and name not in files
-        ]
+        there = api.list_repo_files(repo_id, revision=revision)
+        stale = [name for name in there if name not in files and _was_pushed(name)]
         return api.create_commit(
             repo_id,
             [
@@ -112,28 +115,30 @@ def push_folder(
         )
 
 
+def _was_pushed(name: str) -> bool:
+    """Whether a file of a repo is one that a push sends."""
+    code = {file.name for file in Path(__file__).parent.glob("*.py")}
+    folder, _, file = name.rpartition("/")
+    return name in code.union(NEEDED, WELCOME) or (folder == BASE_FOLDER and any(map(PurePath(file).match, BASE_FILES)))
+
+
 def _for_repo(file: Path, repo_id: str) -> Path | bytes:
     """A file, or what it is to say on the Hub: the example on the card loads the repo."""
     if file.name != "README.md":
         return file
-    return re.sub(
-        r"""(from_pretrained\()("[^"\n]*"|'[^'\n]*')""",
-        lambda found: f'{found[1]}"{repo_id}"',
-        file.read_text(encoding="utf-8"),
-    ).encode()
+    before, heading, after = file.read_text(encoding="utf-8").partition("\n## Use\n")
+    example, next_heading, rest = after.partition("\n## ")
+    example = re.sub(r"""(from_pretrained\()("[^"\n]*"|'[^'\n]*')""", lambda found: f'{found[1]}"{repo_id}"', example)
+    return f"{before}{heading}{example}{next_heading}{rest}".encode()
 
 
 @contextmanager
 def _undone_if_it_fails(api: HfApi, repo_id: str, private: bool | None, branch: str | None) -> Iterator[None]:
     """Make repo and branch where they do not exist, and remove them again if what follows fails."""
-    made = False
-    try:
+    made = made_branch = False
+    if not api.repo_exists(repo_id):  # who may push need not be allowed to create
         api.create_repo(repo_id, private=private)
         made = True
-    except HfHubHTTPError as error:
-        if error.response is None or error.response.status_code != 409:
-            raise
-    made_branch = False
     try:
         if branch is not None and not api.revision_exists(repo_id, branch):
             api.create_branch(repo_id, branch=branch)
@@ -170,7 +175,8 @@ class PushMixin(AtomicSaveMixin):
             repo_id: ``org/name``; made where it does not exist.
             tokenizer: The item tokenizer. By default the one beside which the model was saved or loaded, with the card
                 and the titles that are there.
-            with_base: Send along a base that is a folder on this machine.
+            with_base: Send along a base that is a folder on this machine. One that lies in the folder of the model, as
+                ``base``, goes along in any case.
             dtype: Of the weights in the file, as for `save_pretrained`.
             commit_message: Message of the commit.
             private: Whether a repo that is made is private.
@@ -185,12 +191,14 @@ class PushMixin(AtomicSaveMixin):
         """
         with tempfile.TemporaryDirectory() as stage:
             for name in (*NEEDED[2:], *WELCOME):
-                if (file := self._beside(name)) is not None:
+                if (file := self._beside(name, token)) is not None:
                     shutil.copyfile(file, Path(stage, name))
             if tokenizer is not None:
                 tokenizer.save_pretrained(stage)
             base = getattr(self.config, "base_model_name_or_path", None)
-            if with_base and base is not None and os.path.isdir(base):
+            source = self.config.name_or_path or stage
+            inside = base is not None and os.path.abspath(base) == os.path.abspath(os.path.join(source, BASE_FOLDER))
+            if (with_base or inside) and base is not None and os.path.isdir(base):
                 self.config.base_model_name_or_path = shutil.copytree(base, Path(stage).absolute() / BASE_FOLDER)
             try:
                 self.save_pretrained(stage, dtype=dtype)
@@ -207,11 +215,12 @@ class PushMixin(AtomicSaveMixin):
                 create_pr=create_pr,
             )
 
-    def _beside(self, name: str) -> str | None:
+    def _beside(self, name: str, token: str | bool | None) -> str | None:
         """A file that lies where the model was saved or loaded."""
         source = self.config.name_or_path
         if not source:
             return None
         if os.path.isdir(source):
             return found if os.path.isfile(found := os.path.join(source, name)) else None
-        return cached_file(source, name, revision=self.config._commit_hash, _raise_exceptions_for_missing_entries=False)
+        commit = getattr(self.config, "_commit_hash", None)
+        return cached_file(source, name, revision=commit, token=token, _raise_exceptions_for_missing_entries=False)

@@ -192,7 +192,7 @@ def test_a_search_looks_at_validation_only(log, recipe, tmp_path):
 def test_an_interrupted_run_goes_on_from_its_last_whole_checkpoint(log, recipe, tmp_path, monkeypatch):
     runs = load("runs")
     whole = runs.make_run(log, yaml.safe_load(recipe.read_text()), {"model": "sasrec"}, 0, tmp_path / "whole")
-    expected = whole.train(tmp_path / "whole", 1)
+    expected = whole.train(tmp_path / "whole")
     folder = whole.folder(tmp_path / "cut")
     kept = runs.subprocess.run
 
@@ -207,10 +207,10 @@ def test_an_interrupted_run_goes_on_from_its_last_whole_checkpoint(log, recipe, 
 
     monkeypatch.setattr(runs.subprocess, "run", cut)
     with pytest.raises(RuntimeError, match="failed with 137"):
-        whole.train(tmp_path / "cut", 1)
+        whole.train(tmp_path / "cut")
     assert not (folder / "run.json").exists()
     monkeypatch.setattr(runs.subprocess, "run", kept)
-    resumed = whole.train(tmp_path / "cut", 1)
+    resumed = whole.train(tmp_path / "cut")
     assert resumed.seconds is None
     assert resumed.curve == expected.curve
     weights = [(found.folder / "model.safetensors").read_bytes() for found in (expected, resumed)]

@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer, LlamaConfig, TrainingArgument
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
 from e4srec_hf.cards import refresh_model_card
-from e4srec_hf.data import leave_one_out
+from e4srec_hf.data import build_item_tokenizer, leave_one_out
 from e4srec_hf.hub import item_titles, pull
 from e4srec_hf.training import RankingTrainer, save_trained
 from e4srec_hf.verify import verify
@@ -169,13 +169,46 @@ def test_a_push_that_fails_leaves_the_hub_as_it_was(revision, saved, hub_here):
     assert (hub_here.api.list_repo_refs(REPO), hub_here.files(REPO)) == before
 
 
-def test_code_of_an_earlier_release_goes_with_the_next_push(saved, hub_here):
+def test_what_an_earlier_push_sent_and_this_model_has_not_goes_with_the_next_push(saved, hub_here):
+    model, directory = saved()
+    (directory / "evaluation.json").write_text("{}")
+    model.push_to_hub(REPO)
+    mine = {"handler.py": "", "notes/mine.py": "", "LICENSE": "mine"}
+    hub_here.commit(REPO, mine | {"modeling_sasrec.py": "of another model", "base/config.json": "{}"})
+    (directory / "evaluation.json").unlink()
+    model.push_to_hub(REPO)
+    files = hub_here.files(REPO)
+    assert mine.keys() <= files.keys()
+    assert not files.keys() & {"modeling_sasrec.py", "base/config.json", "evaluation.json"}
+
+
+def test_a_tokenizer_of_another_catalogue_is_refused(saved, hub_here, raw_ids):
     model, _ = saved()
+    with pytest.raises(
+        ValueError, match=r"The item tokenizer in .* has 31 tokens, the model 32: it is another catalogue"
+    ):
+        model.push_to_hub(REPO, tokenizer=build_item_tokenizer(raw_ids[1:]))
+    assert ("model", REPO) not in hub_here.store.repos
+
+
+def test_a_card_written_by_hand_keeps_what_it_says(saved, hub_here):
+    _, directory = saved()
+    card = (
+        directory / "README.md"
+    ).read_text() + '\n## Base\n\nMake it with `AutoModel.from_pretrained("org/base")`.\n'
+    (directory / "README.md").write_text(card)
+    push_folder(directory, REPO)
+    pushed = hub_here.files(REPO)["README.md"].decode()
+    assert f'AutoModel.from_pretrained("{REPO}", trust' in pushed
+    assert 'AutoModel.from_pretrained("org/base")`.' in pushed
+
+
+def test_who_may_push_need_not_be_allowed_to_create(saved, hub_here):
+    model, directory = saved()
     model.push_to_hub(REPO)
-    hub_here.commit(REPO, {"of_an_earlier_release.py": "", "notes/mine.py": "", "LICENSE": "mine"})
-    model.push_to_hub(REPO)
-    assert "of_an_earlier_release.py" not in hub_here.files(REPO)
-    assert {"notes/mine.py", "LICENSE"} <= set(hub_here.files(REPO))
+    hub_here.fail("/api/repos/create", status=403, times=9)
+    push_folder(directory, REPO)
+    assert len(hub_here.api.list_repo_commits(REPO)) == 2  # nothing had changed
 
 
 def test_a_private_repo_needs_its_token(saved, hub_here, monkeypatch):

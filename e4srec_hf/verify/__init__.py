@@ -38,7 +38,8 @@ def verify(
         revision: Branch, tag or commit on the Hub. What was looked at is one commit: load that one.
         token: Token for the Hub.
         cache_dir: The cache of the Hub that files are read through.
-        check_base: Whether the base's ``config.json`` is read, without which the shapes of LoRA weights are not known.
+        check_base: Whether the ``config.json`` of a base on the Hub is read, without which the shapes of LoRA weights
+            are not known. That of a base inside the repo is always read.
 
     Returns:
         The verdict. What cannot be read does not raise: it is among the findings, and then there is no pass.
@@ -53,7 +54,8 @@ def verify(
     config, found = read_config(repo, documents)
     findings += found
     base = None
-    if isinstance(config, E4SRecConfig) and config.tuning == "lora" and check_base:
+    inside = folder_of_base(content) is not None
+    if isinstance(config, E4SRecConfig) and config.tuning == "lora" and (check_base or inside):
         base, found = read_base_config(config, documents, token=token, cache_dir=cache_dir)
         findings += found
     findings += check_files(repo, documents, folder_of_base(content))

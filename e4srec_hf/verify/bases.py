@@ -20,11 +20,6 @@ from .findings import Finding, failed, note, unchecked
 MOST_PARTS = 2048
 NEEDS_CODE = "Loading it would take remote code, which E4SRec never runs."
 UNKNOWN_SHAPES = "The shapes of the LoRA weights follow from it. check_base=False does without."
-#: Arguments of `cached_file` for a file that may be missing.
-OPTIONAL: dict[str, Any] = {
-    "_raise_exceptions_for_missing_entries": False,
-    "_raise_exceptions_for_connection_errors": False,
-}
 
 
 def model_type_of(content: Any) -> str | None:
@@ -101,6 +96,7 @@ def _leads_outside(name: str) -> bool:
         or "\\" in name
         or ":" in name
         or ".." in PurePosixPath(name).parts
+        or PurePosixPath(name) == PurePosixPath()  # the repo itself: all its files would be the base's
         or not name.isprintable()
     )
 
@@ -139,7 +135,9 @@ def read_base_config(
         try:
             file = cached_file(name, "config.json", **hub_arguments)
             content = json.loads(Path(str(file)).read_text(encoding="utf-8"))
-            redirection = cached_file(name, "adapter_config.json", **hub_arguments, **OPTIONAL)
+            redirection = cached_file(
+                name, "adapter_config.json", _raise_exceptions_for_missing_entries=False, **hub_arguments
+            )
         except (OSError, HTTPError, ValueError, RecursionError) as error:
             return None, [unchecked(name, f"the base could not be read: {error}", UNKNOWN_SHAPES)]
         if redirection is not None:

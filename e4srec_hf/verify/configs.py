@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ..modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
+from ..modeling.bases import HARMLESS_STARTS
 from .bases import NEEDS_CODE, check_base_config, check_base_name, check_numbers_of_parts, model_type_of
 from .files import has_auto_map
 from .findings import Finding, failed
@@ -68,6 +69,10 @@ def check_config(content: Any) -> Iterator[Finding]:
     lora = content.get("lora") or {}
     for name in sorted(lora.keys() - LORA) if isinstance(lora, dict) else ("no dictionary",):
         yield failed("config.json", f"lora has {name!r}", "Such fields can read files, import modules, alter the base.")
+    if isinstance(lora, dict) and (
+        lora.get("bias", "none") != "none" or lora.get("init_lora_weights", True) not in HARMLESS_STARTS
+    ):
+        yield failed("config.json", "lora changes weights of the base", "Other adapters on that base would read them.")
     yield from check_numbers_of_parts("config.json", content)
     if content.get("base_config") is not None:
         yield from check_base_config("config.json: base_config", content["base_config"])

@@ -74,9 +74,9 @@ class Verification:
             lines.append(f"its Python files are those of release {self.release}, byte for byte")
         for finding in self.findings:
             lines += [f"{finding.kind}: {finding.where}: {finding.what}", f"    {finding.why}"]
-        return "\n".join(_printable(line) for line in lines)
+        return "\n".join(printable(line) for line in lines)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Control characters, and those that turn the direction of writing, spelt out."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

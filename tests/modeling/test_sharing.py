@@ -156,3 +156,20 @@ def test_a_quantized_base_is_shared_too(bits, adapters, base_dir):
     weights = [model.base.layers[0].self_attn.k_proj.weight for model in (beauty, toys)]
     assert weights[0] is weights[1]
     assert toys.is_quantized
+
+
+@pytest.mark.parametrize("lora", [{"init_lora_weights": "pissa"}, {"init_lora_weights": "olora"}, {"bias": "all"}])
+def test_lora_that_would_change_the_base_is_refused(lora, make_model, base_dir):
+    beauty = make_model(base_dir)
+    before = copy.deepcopy(beauty.base.state_dict())
+    with pytest.raises(ValueError, match="which would change the base that other adapters may read"):
+        type(beauty).from_base(beauty, torch.zeros(9, 4), instruction="", response="", lora=lora)
+    assert all(torch.equal(beauty.base.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+def test_a_base_that_adapters_read_is_not_trained_whole(make_model, base_dir):
+    base = AutoModel.from_pretrained(base_dir)
+    beauty = make_model(base, tuning="lora")
+    for shared in (base, beauty):
+        with pytest.raises(ValueError, match="Adapters read the weights of this base"):
+            type(beauty).from_base(shared, torch.zeros(9, 4), instruction="", response="", tuning="full")

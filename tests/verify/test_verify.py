@@ -48,7 +48,7 @@ def test_what_else_lies_in_a_repo_and_does_no_harm_passes(fresh):
         ("llama", {"head": "tied"}),
         ("llama", {"tuning": "full"}),
         ("llama", {"lora": {"r": 3, "use_dora": True, "target_modules": "all-linear"}}),
-        ("llama", {"lora": {"r": 3, "rank_pattern": {"up_proj": 5}, "lora_bias": True, "bias": "lora_only"}}),
+        ("llama", {"lora": {"r": 3, "rank_pattern": {"up_proj": 5}, "lora_bias": True}}),
         ("gpt2", {}),
         ("opt", {}),
         ("gemma3", {"tuning": "full"}),
