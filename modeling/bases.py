@@ -244,8 +244,8 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
     if bias != "none" or start not in HARMLESS_STARTS:
         raise ValueError(
             f"lora asks for bias={bias!r} and init_lora_weights={start!r}, which would change the base that other "
-            'adapters may read: bias must be "none" (lora_bias=True trains biases of its own), init_lora_weights one of '
-            f"{HARMLESS_STARTS}."
+            'adapters may read: bias must be "none" (lora_bias=True trains biases of its own), and '
+            f"init_lora_weights one of {HARMLESS_STARTS}."
         )
     base.requires_grad_(False)
     try:

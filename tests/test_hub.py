@@ -193,10 +193,8 @@ def test_a_tokenizer_of_another_catalogue_is_refused(saved, hub_here, raw_ids):
 
 def test_a_card_written_by_hand_keeps_what_it_says(saved, hub_here):
     _, directory = saved()
-    card = (
-        directory / "README.md"
-    ).read_text() + '\n## Base\n\nMake it with `AutoModel.from_pretrained("org/base")`.\n'
-    (directory / "README.md").write_text(card)
+    with (directory / "README.md").open("a") as card:
+        card.write('\n## Base\n\nMake it with `AutoModel.from_pretrained("org/base")`.\n')
     push_folder(directory, REPO)
     pushed = hub_here.files(REPO)["README.md"].decode()
     assert f'AutoModel.from_pretrained("{REPO}", trust' in pushed
