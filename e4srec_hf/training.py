@@ -1,5 +1,7 @@
 """Training: the `Trainer` of transformers, ranking the validation targets as it goes."""
 
+import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,11 +28,14 @@ from transformers import (
 from .data.collator import SequenceCollator
 from .data.item_tokenizer import check_vocabulary
 from .data.splits import cut_into_segments
-from .evaluation import rank_targets
+from .evaluation import EVALUATION_NAME, rank_targets
+from .json_files import read_json
 from .metrics import mean_metrics
 from .modeling import E4SRecModel, SASRecModel
 from .modeling.pushing import push_folder
-from .modeling.saving import staged_directory
+from .modeling.saving import WEIGHTS_NAME, staged_directory
+
+logger = logging.getLogger(__name__)
 
 #: What makes a `TrainingArguments` select on validation: give these, or say otherwise.
 SELECT_ON_VALIDATION: dict[str, Any] = {
@@ -227,13 +232,29 @@ def _ranking_metrics(prediction: EvalPrediction) -> dict[str, float]:
 def save_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]) -> None:
     """Write a model with its item tokenizer to a folder that `AutoModel` and `AutoTokenizer` load.
 
+    Figures of another model that lie there (``evaluation.json``) are removed.
+
     Raises:
         ValueError: If the tokenizer is not the model's.
     """
     check_vocabulary(tokenizer, model.config.vocab_size)
+    before = _fingerprint(Path(directory))
     with staged_directory(directory) as stage:
         tokenizer.save_pretrained(stage)
     model.save_pretrained(directory)
+    figures = Path(directory, EVALUATION_NAME)
+    if figures.is_file() and before != _fingerprint(Path(directory)):
+        figures.unlink()
+        logger.warning(f"{figures} was of another model, and is removed; refresh_model_card writes the card anew.")
     model.config.name_or_path = str(directory)  # `push_to_hub` finds tokenizer and card there
     # `Trainer` leaves its arguments as a pickle beside a model that it saved here; nothing pickled travels
     Path(directory, "training_args.bin").unlink(missing_ok=True)
+
+
+def _fingerprint(directory: Path) -> Any:
+    """Weights and catalogue of the model in a folder; ``None`` where there is none."""
+    weights, config = directory / WEIGHTS_NAME, read_json(directory / "config.json")
+    if not weights.is_file():
+        return None
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return digest, config.get("vocab_size"), config.get("retired_items") or []

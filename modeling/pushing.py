@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
@@ -28,6 +29,8 @@ WELCOME = (
     "sample_recommendations.json",
     "learning_curves.png",
 )
+#: Of these, what is true of the weights and the catalogue that it was made with.
+FIGURES = ("README.md", "evaluation.json")
 #: Folder of a base that travels with its adapter.
 BASE_FOLDER = "base"
 
@@ -171,6 +174,9 @@ class PushMixin(AtomicSaveMixin):
     ) -> CommitInfo:
         """Push the weights as they are now, with config, code and item tokenizer, and the card if there is one.
 
+        Card and figures that are of other weights or another catalogue, for the model has changed since they were
+        written, stay behind: `save_trained`, rank and `refresh_model_card` make new ones.
+
         Args:
             repo_id: ``org/name``; made where it does not exist.
             tokenizer: The item tokenizer. By default the one beside which the model was saved or loaded, with the card
@@ -190,7 +196,10 @@ class PushMixin(AtomicSaveMixin):
             ValueError: If the base is a folder on this machine and ``with_base`` is not set.
         """
         with tempfile.TemporaryDirectory() as stage:
+            unchanged = self._is_as_saved(token)
             for name in (*NEEDED[2:], *WELCOME):
+                if name in FIGURES and not unchanged:
+                    continue
                 if (file := self._beside(name, token)) is not None:
                     shutil.copyfile(file, Path(stage, name))
             if tokenizer is not None:
@@ -214,6 +223,19 @@ class PushMixin(AtomicSaveMixin):
                 revision=revision,
                 create_pr=create_pr,
             )
+
+    def _is_as_saved(self, token: str | bool | None) -> bool:
+        """Whether weights and catalogue are those of the files where the model was saved or loaded."""
+        weights, config = (self._beside(name, token) for name in (WEIGHTS_NAME, "config.json"))
+        if weights is None or config is None:
+            return False
+        retired = json.loads(Path(config).read_text(encoding="utf-8")).get("retired_items") or []
+        mine, saved = self.state_dict(), load_file(weights)
+        return (
+            retired == self.config.retired_items
+            and set(saved) == set(self.saved_keys())
+            and all(torch.equal(tensor.to(mine[name]), mine[name]) for name, tensor in saved.items())
+        )
 
     def _beside(self, name: str, token: str | bool | None) -> str | None:
         """A file that lies where the model was saved or loaded."""

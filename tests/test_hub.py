@@ -11,12 +11,14 @@ import pytest
 import torch
 from datasets import Dataset
 from e4srec_hf.modeling.pushing import push_folder
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from safetensors.torch import load
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, TrainingArguments
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
 from e4srec_hf.cards import refresh_model_card
+from e4srec_hf.catalogue import remove_items
 from e4srec_hf.data import build_item_tokenizer, leave_one_out
 from e4srec_hf.hub import item_titles, pull
 from e4srec_hf.training import RankingTrainer, save_trained
@@ -199,6 +201,27 @@ def test_a_card_written_by_hand_keeps_what_it_says(saved, hub_here):
     pushed = hub_here.files(REPO)["README.md"].decode()
     assert f'AutoModel.from_pretrained("{REPO}", trust' in pushed
     assert 'AutoModel.from_pretrained("org/base")`.' in pushed
+
+
+def test_figures_stay_behind_when_the_model_has_changed(saved, hub_here, item_tokenizer):
+    model, directory = saved()
+    (directory / "evaluation.json").write_text("{}")
+    model.push_to_hub(REPO)
+    assert {"README.md", "evaluation.json"} <= hub_here.files(REPO).keys()
+    remove_items(model, item_tokenizer, ["item 3"])
+    model.push_to_hub(REPO)
+    assert not {"README.md", "evaluation.json"} & hub_here.files(REPO).keys()
+    save_trained(model, item_tokenizer, directory)
+    assert not (directory / "evaluation.json").exists()
+    (directory / "evaluation.json").write_text("{}")
+    save_trained(model, item_tokenizer, directory)  # the same model again
+    assert (directory / "evaluation.json").exists()
+
+
+def test_the_hub_takes_the_card(saved, hub_here):
+    _, directory = saved()
+    ModelCard.load(directory / "README.md").validate()
+    assert any("validate-yaml" in request.path and request.status == 200 for request in hub_here.requests)
 
 
 def test_who_may_push_need_not_be_allowed_to_create(saved, hub_here):

@@ -205,7 +205,7 @@ TAMPERED = {
     "a path of Windows": (config(base_model_name_or_path="C:\\base"), "config.json", "outside the repo"),
     "a deep relative path": (config(base_model_name_or_path="a/b/c"), "config.json", "no Hub id"),
     "a base that is missing": (config(base_model_name_or_path="./x"), "x/config.json", "is missing"),
-    "itself as its base": (config(base_model_name_or_path="./"), "config.json", "which is not in transformers"),
+    "itself as its base": (config(base_model_name_or_path="./"), "config.json", "is './', outside the repo"),
     # the base
     "a base with code of its own": (
         base_config(auto_map={"AutoModel": "evil.Evil"}),
