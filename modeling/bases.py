@@ -18,7 +18,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from .configuration_e4srec import PAPER_LORA, E4SRecConfig
 from .saving import BASE_FILES
-from .sharing import readers, share_base
+from .sharing import is_read_by_others, share_base
 
 #: Arguments of `from_pretrained` that say how to reach the Hub, for the adapter and for the base.
 SHARED_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
@@ -53,7 +53,7 @@ def open_base(
         if tuning == "lora":
             return share_base(base_model)
         body = cast(PreTrainedModel, base_model.base_model)
-        if base_model.config.model_type == "e4srec" or readers(body):
+        if base_model.config.model_type == "e4srec" or is_read_by_others(body):
             raise ValueError('Adapters read the weights of this base: with tuning="full", load one afresh to train.')
         return body
     name = str(base_model)

@@ -46,7 +46,7 @@ from .ranking import catalogue_scores
 from .reading import let_the_last_layer_skip
 from .recommender import Recommender
 from .saving import WEIGHTS_NAME, load_strictly, make_trained_weights_float32
-from .sharing import readers
+from .sharing import is_read_by_others, readers
 
 #: Arguments of `from_pretrained` and `from_base` that go to the base.
 BASE_ARGUMENTS = ("dtype", "device_map", "quantization_config", "attn_implementation")
@@ -122,7 +122,8 @@ class E4SRecModel(Recommender, PushMixin):
         make_trained_weights_float32(self)
         self.reader = HistoryReader()
         self._unmerged_weights: dict[str, Tensor] = {}  # of the layers that LoRA is merged into
-        readers(base).add(self)
+        if config.tuning == "lora":
+            readers(base).add(self)
         # the Trainer expects just these to be absent when it resumes
         self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.saved_keys())
         # the Trainer looks for quantization and placement on the outer model only
@@ -413,7 +414,7 @@ class E4SRecModel(Recommender, PushMixin):
         layers = dict(lora_layers(self.base))
         if not layers:
             raise ValueError('There is no LoRA to merge: the base was trained whole (tuning="full").')
-        if len(readers(self.base)) > 1:
+        if is_read_by_others(self.base, than=self):
             raise ValueError("Other adapters read this base too, and would read what is merged into it: load one more.")
         if self.config.lora.get("lora_bias"):
             raise ValueError("LoRA with biases of its own (lora_bias) cannot be merged: use it unmerged.")

@@ -205,8 +205,8 @@ class PushMixin(AtomicSaveMixin):
             if tokenizer is not None:
                 tokenizer.save_pretrained(stage)
             base = getattr(self.config, "base_model_name_or_path", None)
-            source = self.config.name_or_path or stage
-            inside = base is not None and os.path.abspath(base) == os.path.abspath(os.path.join(source, BASE_FOLDER))
+            beside = self._beside(f"{BASE_FOLDER}/config.json", token)
+            inside = None not in (base, beside) and os.path.abspath(base) == os.path.dirname(os.path.abspath(beside))
             if (with_base or inside) and base is not None and os.path.isdir(base):
                 self.config.base_model_name_or_path = shutil.copytree(base, Path(stage).absolute() / BASE_FOLDER)
             try:

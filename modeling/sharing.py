@@ -5,6 +5,7 @@ are shared: no adapter sees another one, none has to be switched on, and one tha
 """
 
 import copy
+import gc
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -44,11 +45,18 @@ def share_base(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def readers(base: PreTrainedModel) -> "WeakSet[Any]":
-    """The E4SRec models that read the weights of a base, each through modules of its own."""
+    """The adapters that read the weights of a base, each through modules of its own."""
     weight = base.get_input_embeddings().weight  # type: ignore[union-attr]
     if not hasattr(weight, READERS):
         setattr(weight, READERS, WeakSet())
     return cast("WeakSet[Any]", getattr(weight, READERS))
+
+
+def is_read_by_others(base: PreTrainedModel, than: Any = None) -> bool:
+    """Whether adapters that are still in use read the weights of a base, other ``than`` one."""
+    if set(readers(base)) - {than}:
+        gc.collect()  # one that was let go may wait for this
+    return bool(set(readers(base)) - {than})
 
 
 def _shared(base: nn.Module) -> list[Any]:

@@ -146,6 +146,8 @@ def test_a_base_on_this_machine_is_refused_or_sent_along(make_model, base_dir, i
     assert model.config.base_model_name_or_path == str(base_dir)
     loaded = AutoModel.from_pretrained(REPO)
     assert torch.equal(loaded(*random_batch()).logits, model(*random_batch()).logits)
+    loaded.push_to_hub("org/copy")  # its base came from the repo
+    assert hub_here.files("org/copy")["base/model.safetensors"] == hub_here.files(REPO)["base/model.safetensors"]
 
 
 def test_a_push_needs_an_item_tokenizer(make_model, base_on_hub):

@@ -74,7 +74,7 @@ class Verification:
             lines.append(f"its Python files are those of release {self.release}, byte for byte")
         for finding in self.findings:
             lines += [f"{finding.kind}: {finding.where}: {finding.what}", f"    {finding.why}"]
-        return "\n".join(printable(line) for line in lines)
+        return "\n".join(printable(" ".join(line.splitlines())) for line in lines)
 
 
 def printable(text: str) -> str:
