@@ -206,7 +206,7 @@ class PushMixin(AtomicSaveMixin):
                 tokenizer.save_pretrained(stage)
             base = getattr(self.config, "base_model_name_or_path", None)
             beside = self._beside(f"{BASE_FOLDER}/config.json", token)
-            inside = None not in (base, beside) and os.path.abspath(base) == os.path.dirname(os.path.abspath(beside))
+            inside = beside is not None and os.path.dirname(os.path.abspath(beside)) == os.path.abspath(base or "")
             if (with_base or inside) and base is not None and os.path.isdir(base):
                 self.config.base_model_name_or_path = shutil.copytree(base, Path(stage).absolute() / BASE_FOLDER)
             try:

@@ -175,7 +175,7 @@ def test_a_verdict_says_what_where_and_why_and_nothing_that_a_terminal_obeys():
     assert str(verification).splitlines()[:4] == [
         "org/model: FAILED",
         "commit abc was looked at: load that one, with revision=",
-        r"failed: a\x1b[2J.py: is\nbad",
+        r"failed: a\x1b[2J.py: is bad",
         "    because",
     ]
     assert Verification("m", None, None, verification.findings[1:]).exit_status == 2
