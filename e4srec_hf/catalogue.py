@@ -11,6 +11,7 @@ from transformers.utils import logging
 from .data.item_tokenizer import check_vocabulary, extend_item_tokenizer, item_token_ids, refuse_ids
 from .head_fit import HeadFit, fit_rows
 from .modeling import E4SRecModel, SASRecModel
+from .modeling.catalogue_checks import check_finite
 from .modeling.histories import FIRST_ITEM_ID
 
 logger = logging.get_logger(__name__)
@@ -162,12 +163,7 @@ def _checked_vectors(vectors: Any, n_items: int, width: int) -> Tensor:
             f"vectors have the shape {tuple(vectors.shape)}, but {n_items} new item(s) in an item table {width} wide "
             f"need {(n_items, width)}: a row an id, in the order of raw_ids."
         )
-    broken = ~vectors.isfinite().all(dim=1)
-    if broken.any():
-        raise ValueError(
-            f"vectors hold NaN or infinity in {int(broken.sum())} of {n_items} rows, "
-            f"the first is row {int(broken.nonzero()[0])}."
-        )
+    check_finite(vectors, "vectors")
     return vectors
 
 

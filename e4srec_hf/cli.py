@@ -115,8 +115,8 @@ def import_reference(
 ) -> None:
     """Turn a model of the reference implementation, or its item table, into one of this package.
 
-    Its pickles are not unpickled: tensors are taken out, and anything else is refused by name. An item table alone goes
-    to a .safetensors file: with --sequences as examples/train.py --item_embeddings takes it, otherwise row for row.
+    Of its pickles, what rebuilds tensors is read, and anything else is refused by name. An item table alone goes to a
+    .safetensors file: with --sequences as examples/train.py --item_embeddings takes it, otherwise row for row.
     """
     if adapter is not None:
         if sequences is None or base_model is None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,11 @@ from huggingface_hub import HfApi, snapshot_download
 from transformers.utils import cached_file
 
 from .json_files import read_json
-from .modeling.pushing import BASE_FOLDER, NEEDED, WELCOME
-from .modeling.saving import BASE_FILES, staged_directory
+from .modeling.pushing import NEEDED, is_model_file
+from .modeling.saving import staged_directory
 
 #: Raw item id to title, where the data had titles.
 TITLES_NAME = "item_titles.json"
-#: What a model repo is made of; nothing else is fetched.
-MODEL_FILES = [*NEEDED, *WELCOME, "*.py", *(f"{BASE_FOLDER}/{kind}" for kind in BASE_FILES)]
 
 
 def pull(
@@ -26,7 +23,7 @@ def pull(
     revision: str | None = None,
     token: str | bool | None = None,
 ) -> str:
-    """Bring a model from the Hub into a folder, whole or not at all. Nothing of it is run.
+    """Bring a model from the Hub into a folder, whole or not at all, and nothing else. Nothing of it is run.
 
     Args:
         repo_id: ``org/name``.
@@ -54,11 +51,6 @@ def pull(
             (stage / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(snapshot / name, stage / name)
     return commit
-
-
-def is_model_file(name: str) -> bool:
-    """Whether a file of a repo belongs to a model: what `push_to_hub` sends, at the same place."""
-    return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in MODEL_FILES)
 
 
 def item_titles(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Training: the `Trainer` of transformers, ranking the validation targets as it goes."""
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from .cards import refresh_model_card
 from .data.collator import SequenceCollator
 from .data.item_tokenizer import check_vocabulary
 from .data.splits import cut_into_segments
@@ -34,8 +34,7 @@ from .metrics import mean_metrics
 from .modeling import E4SRecModel, SASRecModel
 from .modeling.pushing import push_folder
 from .modeling.saving import WEIGHTS_NAME, staged_directory
-
-logger = logging.getLogger(__name__)
+from .training_facts import add_facts, load_facts
 
 #: What makes a `TrainingArguments` select on validation: give these, or say otherwise.
 SELECT_ON_VALIDATION: dict[str, Any] = {
@@ -232,7 +231,7 @@ def _ranking_metrics(prediction: EvalPrediction) -> dict[str, float]:
 def save_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]) -> None:
     """Write a model with its item tokenizer to a folder that `AutoModel` and `AutoTokenizer` load.
 
-    Figures of another model that lie there (``evaluation.json``) are removed.
+    A card is written where there is none, or it was of another model; figures of another model are removed.
 
     Raises:
         ValueError: If the tokenizer is not the model's.
@@ -242,10 +241,13 @@ def save_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dir
     with staged_directory(directory) as stage:
         tokenizer.save_pretrained(stage)
     model.save_pretrained(directory)
-    figures = Path(directory, EVALUATION_NAME)
-    if figures.is_file() and before != _fingerprint(Path(directory)):
-        figures.unlink()
-        logger.warning(f"{figures} was of another model, and is removed; refresh_model_card writes the card anew.")
+    changed = before is not None and before != _fingerprint(Path(directory))
+    if changed:
+        Path(directory, EVALUATION_NAME).unlink(missing_ok=True)
+        if "popularity_skew" in load_facts(directory):
+            add_facts(directory, {"popularity_skew": None})
+    if changed or not Path(directory, "README.md").is_file():
+        refresh_model_card(directory)
     model.config.name_or_path = str(directory)  # `push_to_hub` finds tokenizer and card there
     # `Trainer` leaves its arguments as a pickle beside a model that it saved here; nothing pickled travels
     Path(directory, "training_args.bin").unlink(missing_ok=True)

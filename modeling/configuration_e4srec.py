@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .catalogue_fields import check_catalogue_fields
+from .catalogue_checks import check_catalogue_fields
 
 #: The newest layout of files that this code writes; a repo of a newer one is refused. Version 2 has retired items,
 #: which code that knows version 1 alone would recommend.

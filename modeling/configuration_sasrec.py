@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .catalogue_fields import check_catalogue_fields
+from .catalogue_checks import check_catalogue_fields
 
 
 class SASRecConfig(PreTrainedConfig):

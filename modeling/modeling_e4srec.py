@@ -36,6 +36,7 @@ from .bases import (
     tune_base,
     weight_below,
 )
+from .catalogue_checks import check_item_table
 from .configuration_e4srec import E4SRecConfig
 from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_padded, target_positions
 from .history_reader import HistoryReader, Task
@@ -443,29 +444,6 @@ class E4SRecModel(Recommender, PushMixin):
             FileExistsError: If ``directory`` holds the ``config.json`` of a model.
         """
         export_peft(self.base, self.config, directory)
-
-
-def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: int | None) -> None:
-    """Refuse item vectors that no model can be built on.
-
-    Raises:
-        ValueError: If the table is no matrix, holds NaN or infinity, or has not the size that was asked for.
-    """
-    if table.dim() != 2:
-        raise ValueError(f"item_embeddings must have the shape (vocab, item dimension), not {tuple(table.shape)}")
-    broken = ~table.isfinite().all(dim=1)
-    if broken.any():
-        raise ValueError(
-            f"item_embeddings hold NaN or infinity in {int(broken.sum())} of {len(table)} rows, "
-            f"the first is row {int(broken.nonzero()[0])}."
-        )
-    if vocab_size is not None and len(table) != vocab_size:
-        raise ValueError(
-            f"item_embeddings have {len(table)} rows, but vocab_size is {vocab_size}: "
-            "one row a token of the item tokenizer is needed, [PAD] and [UNK] first."
-        )
-    if item_embedding_dim is not None and table.shape[1] != item_embedding_dim:
-        raise ValueError(f"item_embeddings are {table.shape[1]} wide, but item_embedding_dim is {item_embedding_dim}.")
 
 
 E4SRecModel.register_for_auto_class("AutoModel")

@@ -14,9 +14,11 @@ import torch
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from .saving import BASE_FILES, WEIGHTS_NAME, AtomicSaveMixin
+
+logger = logging.get_logger(__name__)
 
 #: What a model cannot be loaded without.
 NEEDED = ("config.json", WEIGHTS_NAME, "tokenizer.json", "tokenizer_config.json")
@@ -105,7 +107,12 @@ def push_folder(
     api = HfApi(token=token)
     with _undone_if_it_fails(api, repo_id, private, None if create_pr else revision):
         there = api.list_repo_files(repo_id, revision=revision)
-        stale = [name for name in there if name not in files and _was_pushed(name)]
+        known = {file.name for file in Path(__file__).parent.glob("*.py")}  # other code is not a push's
+        stale = [
+            name
+            for name in there
+            if name not in files and is_model_file(name) and (name in known or not name.endswith(".py"))
+        ]
         return api.create_commit(
             repo_id,
             [
@@ -118,11 +125,11 @@ def push_folder(
         )
 
 
-def _was_pushed(name: str) -> bool:
-    """Whether a file of a repo is one that a push sends."""
-    code = {file.name for file in Path(__file__).parent.glob("*.py")}
+def is_model_file(name: str) -> bool:
+    """Whether a file of a repo belongs to a model, by its place and name: what a push sends."""
     folder, _, file = name.rpartition("/")
-    return name in code.union(NEEDED, WELCOME) or (folder == BASE_FOLDER and any(map(PurePath(file).match, BASE_FILES)))
+    patterns = {"": (*NEEDED, *WELCOME, "*.py"), BASE_FOLDER: BASE_FILES}.get(folder, ())
+    return any(map(PurePath(file).match, patterns))
 
 
 def _for_repo(file: Path, repo_id: str) -> Path | bytes:
@@ -196,7 +203,10 @@ class PushMixin(AtomicSaveMixin):
             ValueError: If the base is a folder on this machine and ``with_base`` is not set.
         """
         with tempfile.TemporaryDirectory() as stage:
-            unchanged = self._is_as_saved(token)
+            if not (unchanged := self._is_as_saved(token)):
+                logger.warning(
+                    "The model is not as it was saved: card and figures stay behind. save_trained makes a card."
+                )
             for name in (*NEEDED[2:], *WELCOME):
                 if name in FIGURES and not unchanged:
                     continue

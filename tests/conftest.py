@@ -2,6 +2,9 @@
 
 import copy
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -25,7 +28,7 @@ from transformers.utils import hub as transformers_hub
 from e4srec_hf import E4SRecModel
 from e4srec_hf.data import build_item_tokenizer
 from e4srec_hf.tiny_base import make_tiny_base, train_byte_level_tokenizer
-from tests.hub_server import Hub
+from tests.loopback_hub.server import Hub
 
 N_ITEMS = 30
 VOCAB = N_ITEMS + 2
@@ -187,3 +190,17 @@ def random_batch(rows=5, width=9, seed=0):
     ids[mask == 0] = 0
     ids[2, 4] = 1  # [UNK] in the middle
     return ids, mask
+
+
+def run_without_package(script, *args, folder):
+    """Run a script, working in ``folder``, where `import e4srec_hf` fails; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.modules['e4srec_hf'] = None\n" + script, *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(folder / "modules")},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

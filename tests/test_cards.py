@@ -3,10 +3,7 @@
 import ast
 import html
 import json
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -24,7 +21,7 @@ from e4srec_hf.metrics import metrics_with_intervals
 from e4srec_hf.popularity import popularity_skew
 from e4srec_hf.training import save_trained
 from e4srec_hf.training_facts import add_facts
-from tests.conftest import ITEM_DIM
+from tests.conftest import ITEM_DIM, run_without_package
 
 CURVE = [{"epoch": 1.0, "step": 5, "loss": 2.0, "ndcg@10": 0.25}, {"epoch": 2.0, "step": 10, "ndcg@10": 0.125}]
 FACTS = {
@@ -298,18 +295,10 @@ def test_the_example_runs_where_the_package_is_not(kind, make_model, base_dir, t
         model = make_model(base_dir)
     folder = tmp_path / 'a "quoted" folder'
     save_trained(model, items, folder)
-    block = "import sys; sys.modules['e4srec_hf'] = None\n"
-    done = subprocess.run(
-        [sys.executable, "-c", block + code_of(card_of(folder))],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")},
-    )
-    assert done.returncode == 0, done.stderr
+    printed = run_without_package(code_of(card_of(folder)), folder=tmp_path)
     batch = items([odd[:3]], is_split_into_words=True, return_tensors="pt")
     expected = items.convert_ids_to_tokens(model.recommend(**batch).item_ids[0].tolist())
-    assert ast.literal_eval(done.stdout.strip().splitlines()[-1]) == expected
+    assert ast.literal_eval(printed.strip().splitlines()[-1]) == expected
 
 
 def test_the_example_asks_for_no_more_items_than_there_are(make_base, text_tokenizer, tmp_path):

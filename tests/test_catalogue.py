@@ -1,8 +1,5 @@
 """A catalogue that grows and shrinks: old scores stay to the bit, new ones are what they should be."""
 
-import os
-import subprocess
-import sys
 import textwrap
 from types import SimpleNamespace
 
@@ -22,7 +19,7 @@ from e4srec_hf.data import build_item_tokenizer, item_catalogue
 from e4srec_hf.evaluation import evaluate_ranking
 from e4srec_hf.popularity import PopularityModel
 from e4srec_hf.training import RankingTrainer, save_trained
-from tests.conftest import ITEM_DIM, VOCAB, random_batch
+from tests.conftest import ITEM_DIM, VOCAB, random_batch, run_without_package
 from tests.test_training import arguments
 
 KINDS = ["linear", "tied", "full", "bfloat16", "sasrec"]
@@ -397,7 +394,6 @@ def test_a_changed_catalogue_loads_without_the_package(kind, make, item_tokenize
     script = textwrap.dedent(
         """
         import sys
-        sys.modules["e4srec_hf"] = None
         import torch
         from transformers import AutoModel, AutoTokenizer
         directory, expected = sys.argv[1:]
@@ -411,12 +407,4 @@ def test_a_changed_catalogue_loads_without_the_package(kind, make, item_tokenize
         assert torch.equal(best.scores, data["scores"]) and torch.equal(best.item_ids, data["item_ids"])
         """
     )
-    result = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "model", tmp_path / "expected.pt"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")},
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    run_without_package(script, tmp_path / "model", tmp_path / "expected.pt", folder=tmp_path)

@@ -17,11 +17,11 @@ from safetensors.torch import load
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, TrainingArguments
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
-from e4srec_hf.cards import refresh_model_card
 from e4srec_hf.catalogue import remove_items
 from e4srec_hf.data import build_item_tokenizer, leave_one_out
 from e4srec_hf.hub import item_titles, pull
 from e4srec_hf.training import RankingTrainer, save_trained
+from e4srec_hf.training_facts import add_facts, load_facts
 from e4srec_hf.verify import verify
 from tests.conftest import random_batch
 
@@ -58,7 +58,6 @@ def saved(make_model, base_on_hub, item_tokenizer, tmp_path):
     def save(name="adapter", **config):
         model = make_model(base_on_hub, **config)
         save_trained(model, item_tokenizer, tmp_path / name)
-        refresh_model_card(tmp_path / name)
         return model, tmp_path / name
 
     return save
@@ -213,8 +212,11 @@ def test_figures_stay_behind_when_the_model_has_changed(saved, hub_here, item_to
     remove_items(model, item_tokenizer, ["item 3"])
     model.push_to_hub(REPO)
     assert not {"README.md", "evaluation.json"} & hub_here.files(REPO).keys()
+    add_facts(directory, {"popularity_skew": {"of": "the catalogue before"}})
     save_trained(model, item_tokenizer, directory)
     assert not (directory / "evaluation.json").exists()
+    assert "1 item is retired" in (directory / "README.md").read_text()
+    assert load_facts(directory) == {"popularity_skew": None}
     (directory / "evaluation.json").write_text("{}")
     save_trained(model, item_tokenizer, directory)  # the same model again
     assert (directory / "evaluation.json").exists()

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from e4srec_hf import E4SRecModel
-from e4srec_hf.cards import refresh_model_card
 from e4srec_hf.tiny_base import make_tiny_base
 from e4srec_hf.training import save_trained
 from tests.conftest import INSTRUCTION, RESPONSE
@@ -19,7 +18,6 @@ def fresh_folder(tmp_path_factory, item_table, item_tokenizer):
     base = make_tiny_base(folder / "base", hidden_size=32, texts=(INSTRUCTION, RESPONSE))
     model = E4SRecModel.from_base(base, item_table, instruction=INSTRUCTION, response=RESPONSE, lora={"r": 4})
     save_trained(model, item_tokenizer, folder)
-    refresh_model_card(folder)
     return folder
 
 

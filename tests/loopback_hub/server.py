@@ -25,9 +25,9 @@ import uvicorn
 from huggingface_hub import HfApi
 from starlette.concurrency import run_in_threadpool
 
-from tests.hub_endpoints import Account, Endpoints, refuse
-from tests.hub_storage import Storage
-from tests.hub_store import HubError, Repo, Store
+from tests.loopback_hub.endpoints import Account, Endpoints, refuse
+from tests.loopback_hub.storage import Storage
+from tests.loopback_hub.store import HubError, Repo, Store
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from tests.hub_store import HubError, Repo, Store
+from tests.loopback_hub.store import HubError, Repo, Store
 
 
 @dataclass

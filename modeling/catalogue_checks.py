@@ -1,7 +1,9 @@
-"""What a config says of a catalogue that has changed: where it grew, and which of its items are retired."""
+"""Checks of a catalogue: its item vectors, and what a config says of where it grew and which items are retired."""
 
 from itertools import pairwise
 from typing import Any
+
+from torch import Tensor
 
 from .histories import FIRST_ITEM_ID
 
@@ -33,3 +35,35 @@ def check_catalogue_fields(vocab_size: int, grown_from: Any, retired_items: Any)
             f"retired_items must be item ids between {FIRST_ITEM_ID} and {vocab_size - 1}, not {strangers[0]}"
         )
     return grown_from, retired_items
+
+
+def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: int | None) -> None:
+    """Refuse item vectors that no model can be built on.
+
+    Raises:
+        ValueError: If the table is no matrix, holds NaN or infinity, or has not the size that was asked for.
+    """
+    if table.dim() != 2:
+        raise ValueError(f"item_embeddings must have the shape (vocab, item dimension), not {tuple(table.shape)}")
+    check_finite(table, "item_embeddings")
+    if vocab_size is not None and len(table) != vocab_size:
+        raise ValueError(
+            f"item_embeddings have {len(table)} rows, but vocab_size is {vocab_size}: "
+            "one row a token of the item tokenizer is needed, [PAD] and [UNK] first."
+        )
+    if item_embedding_dim is not None and table.shape[1] != item_embedding_dim:
+        raise ValueError(f"item_embeddings are {table.shape[1]} wide, but item_embedding_dim is {item_embedding_dim}.")
+
+
+def check_finite(vectors: Tensor, name: str) -> None:
+    """Refuse ``(rows, width)`` vectors with NaN or infinity among them.
+
+    Raises:
+        ValueError: If there is one; the first such row is named.
+    """
+    broken = ~vectors.isfinite().all(dim=1)
+    if broken.any():
+        raise ValueError(
+            f"{name} hold NaN or infinity in {int(broken.sum())} of {len(vectors)} rows, "
+            f"the first is row {int(broken.nonzero()[0])}."
+        )

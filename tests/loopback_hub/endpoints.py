@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from tests.hub_metadata import check_card, read_metadata
-from tests.hub_storage import Storage
-from tests.hub_store import REPO_TYPES, Commit, Entry, HubError, Repo, Store
+from tests.loopback_hub.metadata import check_card, read_metadata
+from tests.loopback_hub.storage import Storage
+from tests.loopback_hub.store import REPO_TYPES, Commit, Entry, HubError, Repo, Store
 
 
 class _Kind(Convertor):
