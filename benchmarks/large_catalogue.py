@@ -96,7 +96,7 @@ def in_a_process(what: str, naive: bool, n_items: int, head: str, arguments: arg
     for name in ("hidden_size", "users", "history", "users_to_recommend"):
         flags += [f"--{name}", str(getattr(arguments, name))]
     command = [sys.executable, __file__, *flags, *(["--naive"] if naive else [])]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - this very file
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         reason = "out of memory" if "OutOfMemory" in done.stderr or done.returncode < 0 else done.stderr[-400:]
         return {"failed": reason}

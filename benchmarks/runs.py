@@ -154,7 +154,7 @@ class Run:
         how = ["--resume_from_checkpoint", "true"] if resumes else ["--overwrite", "true"]
         begin = time.perf_counter()
         with (folder / "log.txt").open("a", encoding="utf-8") as log:
-            code = subprocess.run(  # noqa: S603 - this very Python
+            code = subprocess.run(
                 # with one checkpoint the last epoch's goes at the end, and its log with it
                 [*self.command(cache), *how, "--disable_tqdm", "true", "--save_total_limit", "2"],
                 stdout=log,

@@ -12,6 +12,7 @@ from huggingface_hub.repocard import RepoCard
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from .data.item_tokenizer import item_catalogue
+from .data.splits import LEAVE_ONE_OUT, describe_split
 from .evaluation import RankingReport, load_reports, results_table
 from .learning_curves import METRIC, PICTURE_NAME, draw_learning_curves
 from .markdown import duration, name_value_table, plain, python_literal, table
@@ -198,6 +199,7 @@ def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
     data, hardware, stages = facts.get("data"), facts.get("hardware"), facts.get("stages", {})
     return {
         "data": data and _data_table(data),
+        "protocol": describe_split((data or {}).get("split", LEAVE_ONE_OUT)),
         "stages": [_stage(name, stage) for name, stage in stages.items()],
         "selected": any(stage["selected"] for stage in stages.values()),
         "curves": any(stage["curve"] for stage in stages.values()),

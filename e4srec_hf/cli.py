@@ -1,4 +1,4 @@
-"""The command line: ``e4srec push``, ``pull``, ``card``, ``verify``, ``import-reference``, ``recommend``."""
+"""Commands: ``e4srec prepare``, ``push``, ``pull``, ``card``, ``verify``, ``recommend``, ``import-reference``."""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,7 @@ from .data import load_sequences
 from .hub import pull as pull_model
 from .modeling.configuration_e4srec import PAPER_INSTRUCTION
 from .modeling.pushing import push_folder
+from .preparation.command import EPILOG, prepare_command
 from .recommending import as_lines, recommend_items
 from .reference import REFERENCE_RESPONSE, import_item_embeddings
 from .reference import import_reference as import_model
@@ -24,6 +25,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command("prepare", epilog=EPILOG)(prepare_command)
 
 Directory = Annotated[Path, typer.Argument(help="Folder of a saved model.")]
 Repo = Annotated[str, typer.Argument(help="org/name on the Hub.")]

@@ -2,18 +2,19 @@
 
 import os
 import shlex
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, load_dataset
 from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from .cards import kept_licence, template
 from .data.sequences import catalogue
-from .data.splits import MIN_ITEMS, leave_one_out
+from .data.splits import LEAVE_ONE_OUT, MIN_ITEMS, describe_split, leave_one_out
 from .json_files import read_json, write_json
 from .markdown import name_value_table, plain, python_literal, table
 from .modeling.saving import staged_directory
@@ -23,6 +24,8 @@ SEQUENCES_NAME = "sequences.parquet"
 ITEMS_NAME = "items.parquet"
 #: Name and sizes of the data, for its card.
 FACTS_NAME = "dataset.json"
+#: A picture of what is in it, where it was prepared from raw logs.
+PICTURE_NAME = "preparation.png"
 SPLITS = ("train", "validation", "test")
 SIZE_CATEGORIES = (
     (10**3, "n<1K"),
@@ -82,6 +85,7 @@ def save_dataset(
             "titles": len(titles),
             "source": source,
             "short": sum(len(history) < MIN_ITEMS for history in sequences["item_ids"]),
+            "split": LEAVE_ONE_OUT,
             "splits": {split: len(splits[split]) for split in SPLITS},
         }
         write_json(stage / FACTS_NAME, facts)
@@ -95,7 +99,7 @@ def refresh_dataset_card(
     *,
     license: str | None = None,  # noqa: A002 - as DatasetCardData calls it
 ) -> None:
-    """Write ``README.md`` of a folder of [`save_dataset`] anew.
+    """Write ``README.md`` of a folder of [`save_dataset`] or `prepare` anew.
 
     Args:
         directory: The folder.
@@ -103,7 +107,7 @@ def refresh_dataset_card(
         license: Of the data; by default the card keeps the one it has.
 
     Raises:
-        FileNotFoundError: If it is no folder of [`save_dataset`].
+        FileNotFoundError: If it is no such folder.
     """
     facts = read_json(Path(directory, FACTS_NAME))
     if not facts:
@@ -114,7 +118,7 @@ def refresh_dataset_card(
 
 
 def push_dataset(
-    sequences: Dataset,
+    data: Dataset | str | os.PathLike[str],
     repo_id: str,
     *,
     private: bool | None = None,
@@ -126,37 +130,88 @@ def push_dataset(
     """Upload a prepared data set with its items and its card to the Hub, in one commit.
 
     Args:
-        sequences: As for [`save_dataset`].
+        data: Sequences as for [`save_dataset`], or the folder of a data set that `save_dataset` or `prepare` wrote. Its
+            card says the repo's name in its examples.
         repo_id: ``namespace/name`` of the data set; it is made where it does not exist.
         private: Whether a repo that is made is private; by default as the account says.
         revision: Branch to commit to, made where it does not exist; ``main`` by default.
         commit_message: Of the commit.
         token: By default the one that is logged in.
-        contents: ``name``, ``titles``, ``source`` and ``license``, as for [`save_dataset`].
+        contents: For sequences, ``name``, ``titles``, ``source`` and ``license`` as for [`save_dataset`]; for a folder,
+            ``license``.
 
     Returns:
         The address of the commit.
 
     Raises:
         ValueError: As [`save_dataset`], or if ``repo_id`` is no name of a repo.
+        FileNotFoundError: If the folder holds no data set.
     """
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "dataset")
-        save_dataset(sequences, folder, repo_id=repo_id, **contents)
+        if isinstance(data, Dataset):
+            save_dataset(data, folder, repo_id=repo_id, **contents)
+        else:
+            folder.mkdir()
+            for name in ("README.md", FACTS_NAME):  # the card is written anew, the rest is sent from where it lies
+                if Path(data, name).is_file():
+                    shutil.copy(Path(data, name), folder)
+            refresh_dataset_card(folder, repo_id, **contents)
+        files = {} if isinstance(data, Dataset) else _files_of(Path(data))
+        files |= _files_of(folder)
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(repo_id, branch=revision, repo_type="dataset", exist_ok=True)
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
         # not upload_folder, which cuts an upload into several commits where hf_xet is installed
         commit = api.create_commit(
             repo_id,
-            [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files],
+            [CommitOperationAdd(name, path) for name, path in sorted(files.items())],
             commit_message=commit_message,
             repo_type="dataset",
             revision=revision,
         )
     return commit.commit_url
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in files}
+
+
+def load_facts_of_dataset(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, Any]:
+    """The content of ``dataset.json`` of a prepared data set; empty where `source` is none.
+
+    Args:
+        source: A folder or a Hub id.
+        hub_arguments: ``revision``, ``token``, …, for a Hub id.
+    """
+    try:
+        file = _find_file(source, FACTS_NAME, **hub_arguments)
+    except RepositoryNotFoundError:
+        return {}
+    return {} if file is None else read_json(file)
+
+
+def load_split(
+    source: str | os.PathLike[str], kind: str, split: str, *, streaming: bool = False, **hub_arguments: Any
+) -> Any:
+    """A split of a prepared data set, or its whole sequences.
+
+    Args:
+        source: A folder or a Hub id.
+        kind: ``kind`` of the split in ``dataset.json``; ``""`` for the whole sequences.
+        split: ``train``, ``validation`` or ``test``; of the whole sequences ``train``.
+        streaming: Give an iterable data set that reads as it goes, instead of one in memory-mapped files.
+        hub_arguments: ``revision``, ``token``, …, for a Hub id.
+
+    Returns:
+        A `Dataset`, or an `IterableDataset`.
+    """
+    if not Path(source).is_dir():
+        return load_dataset(os.fspath(source), kind or "sequences", split=split, streaming=streaming, **hub_arguments)
+    file = Path(source, kind, f"{split}.parquet") if kind else Path(source, SEQUENCES_NAME)
+    return load_dataset("parquet", data_files={split: str(file)}, split=split, streaming=streaming)
 
 
 def load_catalogue(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, str | None]:
@@ -169,13 +224,8 @@ def load_catalogue(source: str | os.PathLike[str], **hub_arguments: Any) -> dict
     Returns:
         Empty if there are none.
     """
-    file = Path(source, ITEMS_NAME)
-    if not Path(source).exists():
-        try:
-            file = Path(hf_hub_download(os.fspath(source), ITEMS_NAME, repo_type="dataset", **hub_arguments))
-        except EntryNotFoundError:  # also offline, of a data set that was read without its items
-            return {}
-    if not file.is_file():
+    file = _find_file(source, ITEMS_NAME, **hub_arguments)
+    if file is None:
         return {}
     items = Dataset.from_parquet(str(file), keep_in_memory=True)
     if not {"item_id", "title"} <= set(items.column_names):
@@ -183,10 +233,23 @@ def load_catalogue(source: str | os.PathLike[str], **hub_arguments: Any) -> dict
     return dict(zip(items["item_id"], items["title"], strict=True))
 
 
+def _find_file(source: str | os.PathLike[str], name: str, **hub_arguments: Any) -> Path | None:
+    """A file of a folder or of a data set on the Hub; ``None`` where there is none."""
+    if Path(source).exists():
+        file = Path(source, name)
+        return file if file.is_file() else None
+    try:
+        return Path(hf_hub_download(os.fspath(source), name, repo_type="dataset", **hub_arguments))
+    except EntryNotFoundError:  # also offline, of a data set that was read without it
+        return None
+
+
 def _write_card(directory: Path, facts: Mapping[str, Any], repo_id: str, fields: dict[str, Any]) -> None:
     counts = {count: f"{facts[count]:,}" for count in ("users", "items", "interactions")}
     counts["interactions a user"] = f"{facts['interactions'] / facts['users']:.1f}"
     counts["items with a title"] = f"{facts['titles']:,}"
+    split_facts = facts.get("split", LEAVE_ONE_OUT)
+    kind = split_facts["kind"]
     data = DatasetCardData(
         pretty_name=facts["name"],
         size_categories=next((category for most, category in SIZE_CATEGORIES if facts["users"] < most), "10M<n<100M"),
@@ -195,8 +258,8 @@ def _write_card(directory: Path, facts: Mapping[str, Any], repo_id: str, fields:
         configs=[
             {"config_name": "sequences", "default": True, "data_files": [_file("train", SEQUENCES_NAME)]},
             {
-                "config_name": "leave_one_out",
-                "data_files": [_file(split, f"leave_one_out/{split}.parquet") for split in SPLITS],
+                "config_name": kind,
+                "data_files": [_file(split, f"{kind}/{split}.parquet") for split in SPLITS],
             },
             {"config_name": "items", "data_files": [_file("train", ITEMS_NAME)]},
         ],
@@ -208,7 +271,10 @@ def _write_card(directory: Path, facts: Mapping[str, Any], repo_id: str, fields:
         title=plain(facts["name"]),
         source=facts["source"],
         sizes=name_value_table(("size", ""), counts | {"SHA-256": facts["sha256"]}),
-        splits=table(("split", "users"), [(split, f"{facts['splits'][split]:,}") for split in SPLITS]),
+        splits=table(("split", "rows"), [(split, f"{facts['splits'][split]:,}") for split in SPLITS]),
+        kind=kind,
+        protocol=describe_split(split_facts),
+        picture=PICTURE_NAME if Path(directory, PICTURE_NAME).is_file() else None,
         short=f"{facts['short']:,}" if facts["short"] else None,
         min_items=MIN_ITEMS,
         repo_id=python_literal(repo_id),

@@ -28,6 +28,7 @@ from .cards import refresh_model_card
 from .data.collator import SequenceCollator
 from .data.item_tokenizer import check_vocabulary
 from .data.splits import cut_into_segments
+from .data.streaming import StreamedSequences
 from .evaluation import EVALUATION_NAME, rank_targets
 from .json_files import read_json
 from .metrics import mean_metrics
@@ -64,7 +65,7 @@ class RankingTrainer(Trainer):
         args: As for any `Trainer`; ``per_device_train_batch_size`` counts users, each with up to ``max_history``
             targets. ``remove_unused_columns`` is switched off, for the collator reads raw item ids.
         tokenizer: The item tokenizer; checkpoints hold it too.
-        train_dataset: Rows with ``item_ids``: every item is a target.
+        train_dataset: Rows with ``item_ids``: every item is a target. A `Dataset`, or [`StreamedSequences`].
         eval_dataset: Rows with ``item_ids``: the last item is the target.
         exclude_seen: Whether evaluation hides the items of the history.
         max_targets: At most so many targets of a row a step, drawn anew each epoch; ``None`` is all of them.
@@ -74,7 +75,8 @@ class RankingTrainer(Trainer):
         kwargs: Anything else that `Trainer` takes.
 
     Raises:
-        ValueError: If the tokenizer is not the model's, or labels are to be smoothed, which the loss cannot do.
+        ValueError: If the tokenizer is not the model's; if labels are to be smoothed, which the loss cannot do; or if
+            streamed rows are to be cut or sorted.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class RankingTrainer(Trainer):
         args: TrainingArguments,
         *,
         tokenizer: PreTrainedTokenizerBase,
-        train_dataset: Dataset | None = None,
+        train_dataset: Dataset | StreamedSequences | None = None,
         eval_dataset: Dataset | None = None,
         exclude_seen: bool = True,
         max_targets: int | None = None,
@@ -94,11 +96,18 @@ class RankingTrainer(Trainer):
         check_vocabulary(tokenizer, model.config.vocab_size)
         if args.label_smoothing_factor:
             raise ValueError("The loss over the catalogue smooths no labels: leave label_smoothing_factor at 0.")
+        if isinstance(train_dataset, StreamedSequences) and (
+            all_targets or args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
+        ):
+            raise ValueError("Streamed rows are not cut or sorted: leave out all_targets and train_sampling_strategy.")
         args.remove_unused_columns = False
         max_history = model.config.max_history
-        if train_dataset is not None and all_targets:
+        if isinstance(train_dataset, Dataset) and all_targets:
             train_dataset = cut_into_segments(train_dataset, max_history)
-        if train_dataset is not None and args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
+        if isinstance(train_dataset, Dataset) and args.train_sampling_strategy in (
+            "group_by_length",
+            "batch_rebalance",
+        ):
             lengths = [min(len(items), max_history + 1) for items in train_dataset["item_ids"]]
             train_dataset = train_dataset.remove_columns(
                 [name for name in train_dataset.column_names if name == args.length_column_name]
@@ -129,7 +138,10 @@ class RankingTrainer(Trainer):
         self.evaluation_collator = SequenceCollator(tokenizer, "last")
 
     def targets_a_step(self) -> float:
-        """How many targets an optimizer step has on average, over all processes and accumulated batches."""
+        """How many targets an optimizer step has on average, over all processes and accumulated batches.
+
+        Streamed rows are read once for that.
+        """
         collator, rows = cast(SequenceCollator, self.data_collator), cast(Dataset, self.train_dataset)
         most = min(collator.max_targets or collator.max_history, collator.max_history)
         lengths = [len(items) - (not collator.first_item) for items in rows["item_ids"]]

@@ -23,9 +23,13 @@ class DataArguments:
     dataset: str = field(
         default="demo",
         metadata={
-            "help": "A text file (a line a user: user item item …), a Parquet or JSON lines file, a folder saved by "
-            'datasets, a Hub data set, or "demo".'
+            "help": "A folder that e4srec prepare wrote, a Hub data set, a text file (a line a user: user item …), a "
+            'Parquet or JSON lines file, a folder saved by datasets, or "demo".'
         },
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read training rows from Parquet as training goes: for prepared data larger than memory."},
     )
     user_column: str = field(default="user_id", metadata={"help": "Column of users, for a datasets table."})
     items_column: str = field(default="item_ids", metadata={"help": "Column of item lists, for a datasets table."})

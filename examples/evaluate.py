@@ -10,9 +10,10 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 import e4srec_hf  # noqa: F401 - registers the models, so that no remote code is needed
-from e4srec_hf.data import item_catalogue, leave_one_out, load_sequences, make_demo_world, with_sampled_negatives
+from e4srec_hf.data import item_catalogue, make_demo_world, with_sampled_negatives
 from e4srec_hf.evaluation import evaluate_ranking, results_table
 from e4srec_hf.popularity import PopularityModel
+from e4srec_hf.training_data import from_sequences, load_training_data
 
 
 def main() -> None:
@@ -33,13 +34,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     if arguments.dataset == "demo":
-        sequences = make_demo_world().sequences
+        data = from_sequences(make_demo_world().sequences, "demo", "the demo, made on the spot")
     else:
-        sequences = load_sequences(
+        data = load_training_data(
             arguments.dataset, user_column=arguments.user_column, items_column=arguments.items_column
         )
-    splits = leave_one_out(sequences)
-    dataset = splits[arguments.split]
+    print(f"{arguments.dataset}: {data.kind}")
+    dataset = data.splits[arguments.split]
     tokenizer = AutoTokenizer.from_pretrained(arguments.model, trust_remote_code=False)
     base = {} if arguments.base_model is None else {"base_model": arguments.base_model}
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -49,11 +50,11 @@ def main() -> None:
         dataset = with_sampled_negatives(
             dataset,
             arguments.negatives,
-            sequences=sequences,
+            sequences=data.sequences,
             items=item_catalogue(tokenizer, retired_items=retired_items),
             seed=arguments.negatives_seed,
         )
-    popularity = PopularityModel(splits["train"]["item_ids"], tokenizer, retired_items).to(device)
+    popularity = PopularityModel(data.train["item_ids"], tokenizer, retired_items).to(device)
     reports = {
         name: evaluate_ranking(
             ranker,

@@ -17,7 +17,7 @@ import torch
 from accelerate import PartialState
 from arguments import DataArguments, ModelArguments, SASRecArguments, card_seeds, card_settings, parse_arguments
 from checkpoints import find_checkpoints, remove_checkpoints
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from e4srec_hf.modeling.pushing import push_folder
 from huggingface_hub import CommitInfo, HfApi
 from transformers import (
@@ -34,15 +34,11 @@ from e4srec_hf.card_callback import CardCallback
 from e4srec_hf.cards import refresh_model_card
 from e4srec_hf.data import (
     build_item_tokenizer,
-    catalogue,
     item_catalogue,
-    leave_one_out,
-    load_sequences,
     make_demo_world,
     tokenize_histories,
     with_sampled_negatives,
 )
-from e4srec_hf.dataset_repo import load_catalogue
 from e4srec_hf.evaluation import RankingReport, evaluate_ranking, results_table, save_reports
 from e4srec_hf.hub import TITLES_NAME
 from e4srec_hf.item_embeddings import is_sasrec, load_item_embeddings
@@ -50,7 +46,8 @@ from e4srec_hf.json_files import write_json
 from e4srec_hf.popularity import PopularityModel, popularity_skew
 from e4srec_hf.tiny_base import make_tiny_base
 from e4srec_hf.training import SELECT_ON_VALIDATION, RankingTrainer, save_trained
-from e4srec_hf.training_facts import add_facts, describe_data
+from e4srec_hf.training_data import TrainingData, from_sequences, load_training_data
+from e4srec_hf.training_facts import add_facts
 
 logger = logging.getLogger("train")
 
@@ -64,7 +61,7 @@ def train_sasrec(
     arguments: SASRecArguments,
     training: TrainingArguments,
     tokenizer: PreTrainedTokenizerBase,
-    splits: DatasetDict,
+    splits: dict[str, Any],
     max_history: int,
     data: DataArguments,
     card: CardCallback,
@@ -203,28 +200,35 @@ def sample_recommendations(
     return {"history": user["item_ids"], "recommended": items}
 
 
-def load_data(data: DataArguments) -> tuple[Dataset, list[str], dict[str, str]]:
-    """The sequences, the items of the catalogue, and the titles of those that have one."""
+def load_data(data: DataArguments, seed: int) -> TrainingData:
+    """The data set, and on the log what it was taken for."""
     if data.dataset == "demo":
         world = make_demo_world()
-        return world.sequences, list(world.titles), world.titles
-    sequences = load_sequences(data.dataset, user_column=data.user_column, items_column=data.items_column)
-    listed = load_catalogue(data.dataset)
-    items = list(dict.fromkeys([*listed, *catalogue(sequences)]))
-    return sequences, items, {item: title for item, title in listed.items() if title is not None}
+        found = from_sequences(world.sequences, "demo", "the demo, made on the spot", world.titles)
+    else:
+        found = load_training_data(
+            data.dataset,
+            streaming=data.streaming,
+            seed=seed,
+            user_column=data.user_column,
+            items_column=data.items_column,
+        )
+    logger.info(
+        f"{data.dataset}: {found.kind}; {found.facts['users']} users, {len(found.items)} items, {len(found.test)} test "
+        f"targets{', training rows are streamed' if data.streaming else ''}"
+    )
+    return found
 
 
-def test_targets(
-    data: DataArguments, test: Dataset, sequences: Dataset, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Dataset]:
+def test_targets(data: DataArguments, found: TrainingData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Dataset]:
     """The test targets by what they are ranked among; none where they are not to be ranked."""
     if not data.rank_test:
         return {}
-    tests = {"full": test}
+    tests = {"full": found.test}
     if data.negatives is not None:
         items = item_catalogue(tokenizer)
         tests["sampled"] = with_sampled_negatives(
-            test, data.negatives, sequences=sequences, items=items, seed=data.negatives_seed
+            found.test, data.negatives, sequences=found.sequences, items=items, seed=data.negatives_seed
         )
     return tests
 
@@ -233,7 +237,7 @@ def train_e4srec(
     arguments: ModelArguments,
     training: TrainingArguments,
     tokenizer: PreTrainedTokenizerBase,
-    splits: DatasetDict,
+    splits: dict[str, Any],
     data: DataArguments,
     item_embeddings: torch.Tensor,
     card: CardCallback,
@@ -295,7 +299,7 @@ def write_results(
     folders: list[Path],
     reports: dict[str, dict[str, RankingReport]],
     rankers: dict[str, Ranker],
-    splits: DatasetDict,
+    splits: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     data: DataArguments,
     titles: dict[str, str],
@@ -323,17 +327,11 @@ def main(argv: list[str]) -> None:
         remove_checkpoints(training)
     checkpoints = find_checkpoints(training)
     output = Path(str(training.output_dir))
-    sequences, items, titles = load_data(data)
-    tokenizer = build_item_tokenizer(items)
-    splits = leave_one_out(sequences)
+    found = load_data(data, training.seed)
+    tokenizer, splits, facts = build_item_tokenizer(found.items), found.splits, found.facts
     if not len(splits["validation"]):
-        sys.exit(f"{data.dataset}: no user has three items, so there is no validation target to select on.")
-    tests = test_targets(data, splits["test"], sequences, tokenizer)
-    logger.info(
-        f"{data.dataset}: {len(sequences)} users, {len(items)} items, {len(splits['test'])} users with a test target"
-    )
-
-    facts = describe_data(data.dataset, sequences, len(items))
+        sys.exit(f"{data.dataset}: there is no validation target to select on, as where no user has three items.")
+    tests = test_targets(data, found, tokenizer)
     source = model_arguments.item_embeddings
     # a checkpoint of the adapter means that this run has finished its SASRec; without one, what lies there may be older
     if source is None and checkpoints["e4srec"] is not None and (output / "sasrec" / "model.safetensors").is_file():
@@ -372,12 +370,12 @@ def main(argv: list[str]) -> None:
     trained = [Path(source)] if Path(source) == output / "sasrec" else []
     if model is not None:
         trained.append(output)
-    write_results(trained, reports, rankers, splits, tokenizer, data, titles)
+    write_results(trained, reports, rankers, splits, tokenizer, data, found.titles)
     for table in reports.values():
         print(f"\nTest targets, {table['popularity'].protocol}; 95% bootstrap intervals over users\n")
         print(results_table(table))
     if data.dataset == "demo" and model is not None:
-        sample = sample_recommendations(model, tokenizer, splits["test"][0], titles)
+        sample = sample_recommendations(model, tokenizer, splits["test"][0], found.titles)
         write_json(output / "sample_recommendations.json", sample)
     print(f"\nSaved to {trained[-1]}")
     if training.push_to_hub:

@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 from e4srec_hf.cards import refresh_model_card
 from e4srec_hf.data import load_sequences, make_demo_world, sequences_sha256
 from e4srec_hf.dataset_repo import save_dataset
+from e4srec_hf.preparation import prepare
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 QUICK = [
@@ -131,7 +132,7 @@ def test_mistakes_are_found_before_anything_is_trained(train, tmp_path, capsys):
     (tmp_path / "short.txt").write_text("u1 a b\nu2 b\n")
     (tmp_path / "log.txt").write_text("u1 a b c\nu2 b c a\n")
     log = ("--dataset", tmp_path / "log.txt")
-    assert "no user has three items" in fails_with("--dataset", tmp_path / "short.txt")
+    assert "no validation target" in fails_with("--dataset", tmp_path / "short.txt")
     assert "--max_targets must be at least 1, not 0" in fails_with(*log, "--max_targets", 0)
     assert f"--base_model {tmp_path} cannot be used" in fails_with(*log, "--base_model", tmp_path)
     assert "leave out --item_embeddings" in fails_with(*log, "--model", "sasrec", "--item_embeddings", "vectors.npy")
@@ -197,6 +198,25 @@ def test_a_data_set_with_titles_hands_them_on(log):
 
 
 @pytest.mark.slow
+def test_training_on_a_prepared_folder_says_so_and_takes_its_splits(tmp_path):
+    rows = [(f"u{n % 40}", f"i{(n * 7 + n // 40) % 23}", 1000 * (n // 40)) for n in range(400)]
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\n" + "".join(f"{user},{item},{time}\n" for user, item, time in rows))
+    prepare("table", [log], tmp_path / "prepared", split="time", targets="last")
+    command = [EXAMPLES / "train.py", *QUICK, "--dataset", tmp_path / "prepared", "--model", "sasrec"]
+    for streaming in ("false", "true"):
+        out = tmp_path / streaming
+        run(*command, "--output_dir", out, "--streaming", streaming, HF_DATASETS_CACHE=str(tmp_path / "cache"))
+        facts = json.loads((out / "sasrec" / "training.json").read_text())["data"]
+        assert facts["split"]["kind"] == "time"
+        assert facts["interactions"] == 400
+        card = (out / "sasrec" / "README.md").read_text()
+        assert "Split at points in time: validation from 1970-01-01T02:13:20Z, test from 1970-01-01T02:30:00Z" in card
+        assert "Leave-one-out" not in card
+    shown = run(EXAMPLES / "evaluate.py", tmp_path / "false" / "sasrec", "--dataset", tmp_path / "prepared")
+    assert "prepared: a prepared data set in a folder, split time" in shown
+
+
 def test_the_folder_recommends_in_an_environment_without_the_package(trained):
     output, _ = trained
     assert not (output / "sample_recommendations.json").exists()  # a real user's history stays out of the folder

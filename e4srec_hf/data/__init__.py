@@ -13,10 +13,12 @@ from .sequences import (
     sequences_sha256,
 )
 from .splits import cut_into_segments, leave_one_out
+from .streaming import StreamedSequences
 
 __all__ = [
     "DemoWorld",
     "SequenceCollator",
+    "StreamedSequences",
     "build_item_tokenizer",
     "catalogue",
     "cut_into_segments",

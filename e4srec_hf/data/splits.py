@@ -1,4 +1,10 @@
-"""Leave-one-out: the last item of a user is the test target, the one before it the validation target."""
+"""Leave-one-out: the last item of a user is the test target, the one before it the validation target.
+
+Other splits are made from raw logs, where the times are (`e4srec_hf.preparation`); here is what they are called.
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 from datasets import Dataset, DatasetDict
 from transformers.utils import logging
@@ -9,6 +15,40 @@ logger = logging.get_logger(__name__)
 MIN_ITEMS = 3
 #: Columns with a value for each item.
 LISTS = ("item_ids", "timestamps")
+
+
+#: What [`describe_split`] takes for the split of this module.
+LEAVE_ONE_OUT: dict[str, Any] = {"kind": "leave_one_out"}
+
+
+def describe_split(split: Mapping[str, Any]) -> str:
+    """What the targets of a split are, in two sentences for a card.
+
+    Args:
+        split: ``kind`` (``"leave_one_out"``, ``"time"`` or ``"ratio"``) and, for the last two, ``targets`` and
+            ``validation_from`` and ``test_from``, or ``validation_share`` and ``test_share``.
+    """
+    if split["kind"] == "leave_one_out":
+        return (
+            "Leave-one-out: the last item of each user is the test target, the one before it the validation target. "
+            "It lets a model train on events that are younger than another user's test target: figures measure "
+            "ranking, not forecasting."
+        )
+    which = {
+        "last": "a user's last item of a period is its target",
+        "first": "a user's first item of a period is its target",
+        "all": "every item of a period is a target",
+    }[split["targets"]]
+    if split["kind"] == "time":
+        return (
+            f"Split at points in time: validation from {split['validation_from']}, test from {split['test_from']}; "
+            f"{which}. Nothing that is trained on is younger than a target."
+        )
+    return (
+        f"Split by ratio: of each user's interactions the last {split['test_share']:.0%} are for test, the "
+        f"{split['validation_share']:.0%} before them for validation; {which}. It lets a model train on events that "
+        "are younger than another user's test target: figures measure ranking, not forecasting."
+    )
 
 
 def leave_one_out(sequences: Dataset) -> DatasetDict:

@@ -1,0 +1,138 @@
+"""Raw files, wherever they are: local, behind a URL, on the Hub, in a zip archive; compressed or not."""
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from .errors import PreparationError
+
+DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+#: What a broken or cut compressed file raises.
+DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+BLOCK = 1 << 23
+
+
+class HashedStream(io.RawIOBase):
+    """A stream that hashes and counts what is read of it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.digest, self.size = stream, hashlib.sha256(), 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """As any raw stream."""
+        data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self.digest.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def finish(self) -> dict[str, Any]:
+        """Read what is left; give hash and size of the whole."""
+        while self.read(BLOCK):
+            pass
+        return {"sha256": self.digest.hexdigest(), "bytes": self.size}
+
+
+def find_files(paths: Sequence[str]) -> list[str]:
+    """The files that are meant: a pattern with ``*`` is all files that fit, sorted.
+
+    Raises:
+        PreparationError: If there is no such file, or it is a folder.
+    """
+    found = []
+    for path in paths:
+        system, name = _open_system(path)
+        if system.exists(name):
+            if system.isdir(name):
+                raise PreparationError(f"{path} is a folder: name its files, for instance {path.rstrip('/')}/*.json.gz")
+            found.append(path)
+            continue
+        matches = sorted(system.glob(name)) if "*" in path else []
+        if not matches:
+            raise PreparationError(f"{path}: there is no such file.")
+        found += [cast(str, system.unstrip_protocol(match)) if "://" in path else match for match in matches]
+    if len(set(found)) < len(found):
+        raise PreparationError("A file is named twice: its interactions would count twice.")
+    return found
+
+
+def _open_system(path: str) -> tuple[Any, str]:
+    try:
+        return url_to_fs(path)
+    except (ImportError, ValueError) as error:
+        raise PreparationError(f"{path} cannot be opened: {error}") from error
+
+
+def recorded_name(path: str) -> str:
+    """How a file is called in what is written: a local one without its folders, a URL without secrets."""
+    if "://" not in path:
+        return Path(path).name
+    if "::" in path:
+        return "::".join(recorded_name(part) for part in path.split("::"))
+    parts = urlsplit(path)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+@contextmanager
+def open_raw(path: str) -> Iterator[HashedStream]:
+    """A file as it lies there, compressed or not."""
+    with fsspec.open(path, "rb") as stream:
+        yield HashedStream(cast(IO[bytes], stream))
+
+
+def decompressed(raw: HashedStream, path: str) -> IO[bytes]:
+    """The content of a file: what its first bytes say it is compressed with is undone.
+
+    Raises:
+        PreparationError: If it is an archive.
+    """
+    stream = io.BufferedReader(raw, BLOCK)
+    start = stream.peek(8)[:8]
+    if start[:4] == b"PK\x03\x04":
+        raise PreparationError(f"{path} is a zip archive: name the file in it, zip://name::{path}")
+    if start[:4] == b"\x28\xb5\x2f\xfd":
+        raise PreparationError(f"{path} is compressed with Zstandard, which is not read: decompress it first.")
+    for magic, opener in DECOMPRESSORS.items():
+        if start.startswith(magic):
+            return cast(IO[bytes], opener(stream))
+    return cast(IO[bytes], stream)
+
+
+def copy_here(path: str, target: Path) -> dict[str, Any]:
+    """Copy a file that cannot be read as it comes; give hash and size."""
+    with open_raw(path) as raw, target.open("wb") as file:
+        shutil.copyfileobj(cast(IO[bytes], raw), file, BLOCK)
+        return raw.finish()
+
+
+def first_bytes(path: str, count: int = 8) -> bytes:
+    """The beginning of a file."""
+    with fsspec.open(path, "rb") as stream:
+        return cast(bytes, stream.read(count))
+
+
+def file_size(path: str) -> int | None:
+    """Bytes of a file as it lies there, where that can be told."""
+    system, name = _open_system(path)
+    size = system.info(name).get("size")
+    return None if size is None else int(size)

@@ -1,0 +1,165 @@
+"""From records to the interactions that stay: filters, numbered users and items, repeats, k-core. All of it SQL.
+
+Tables are ``records`` (see `records`), ``users`` and ``items`` (``code``, ``name``, ``n``: those that are left, with
+how many interactions each has) and ``interactions`` (``u``, ``i``, ``time``, ``tie``, ``position``; also those of
+users and items that are no longer left).
+"""
+
+from typing import Any
+
+import duckdb
+from tqdm.auto import tqdm
+
+from .options import PreparationOptions, microseconds
+
+#: A step: what it was, and how many rows it left.
+Step = dict[str, Any]
+
+
+def count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    """The one number that a query gives."""
+    return int(connection.execute(query).fetchall()[0][0] or 0)
+
+
+def select_interactions(connection: duckdb.DuckDBPyConnection, options: PreparationOptions) -> list[Step]:
+    """Make the tables of users, items and interactions, and drop ``records``.
+
+    Returns:
+        The steps, with rows in and out.
+    """
+    steps: list[Step] = []
+    filters = _filters(options)
+    flags = ", ".join(
+        f"count(*) FILTER ({' AND '.join(conditions)})"
+        for conditions in _running(["reason IS NULL", *filters.values()])
+    )
+    skipped = connection.execute(
+        "SELECT skipped, count(*) FROM records WHERE reason IS NULL AND skipped IS NOT NULL GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    counts = connection.execute(f"SELECT count(*), {flags} FROM records").fetchall()[0]
+    rows = counts[0]
+
+    def step(name: str, left: int) -> None:
+        nonlocal rows
+        steps.append({"step": name, "rows_in": rows, "rows_out": left})
+        rows = left
+
+    step("bad records", counts[1])
+    for name, rows_of_it in skipped:
+        step(name, rows - rows_of_it)
+    for name, left in zip(filters, counts[2:], strict=True):
+        if name != "skipped":
+            step(name, left)
+    kept = " AND ".join(["reason IS NULL", *filters.values()])
+    _number(connection, kept, options)
+    connection.execute("DROP TABLE records")
+    if options.repeats != "keep":
+        _drop_repeats(connection, options.repeats)
+        step(f"repeats ({options.repeats})", count(connection, "SELECT count(*) FROM interactions"))
+    if max(options.user_core, options.item_core) > 1:
+        rounds = _k_core(connection, options.user_core, options.item_core)
+        step(
+            f"{options.user_core}-core of users, {options.item_core}-core of items, {rounds} rounds",
+            count(connection, "SELECT sum(n) FROM users"),
+        )
+    return steps
+
+
+def _filters(options: PreparationOptions) -> dict[str, str]:
+    filters = {"skipped": "skipped IS NULL"}
+    if options.min_rating is not None:
+        filters[f"ratings below {options.min_rating:g}"] = f"rating >= {options.min_rating}"
+    if options.start is not None:
+        filters[f"before {options.start}"] = f"time >= {microseconds(options.start)}"
+    if options.end is not None:
+        filters[f"after {options.end}"] = f"time <= {microseconds(options.end)}"
+    return filters
+
+
+def _running(conditions: list[str]) -> list[list[str]]:
+    return [conditions[: end + 1] for end in range(len(conditions))]
+
+
+def _number(connection: duckdb.DuckDBPyConnection, kept: str, options: PreparationOptions) -> None:
+    """Users and items by number, in the order in which they first appear, and the interactions between them."""
+    for table, column in (("users", "user_id"), ("items", "item_id")):
+        connection.execute(f"""
+            CREATE TABLE {table} AS SELECT name, n, (row_number() OVER (ORDER BY first))::INTEGER AS code FROM (
+                SELECT {column} AS name, count(*) AS n, min(position) AS first FROM records WHERE {kept} GROUP BY 1
+            )""")
+    tie = {
+        "file": "0::UBIGINT",
+        "item": "ranks.tie",
+        "shuffle": f"md5_number_lower(concat_ws(chr(0), {options.ties_seed}, user_id, item_id, time))",
+    }[options.ties]
+    ranked = "SELECT code, row_number() OVER (ORDER BY name)::UBIGINT AS tie FROM items"
+    ranks = f"JOIN ({ranked}) ranks ON ranks.code = items.code"
+    connection.execute(f"""
+        CREATE TABLE interactions AS
+        SELECT users.code AS u, items.code AS i, time, {tie} AS tie, position
+        FROM records JOIN users ON users.name = user_id JOIN items ON items.name = item_id
+        {ranks if options.ties == "item" else ""}
+        WHERE {kept}""")
+
+
+def _drop_repeats(connection: duckdb.DuckDBPyConnection, which: str) -> None:
+    order = {"first": "time, tie, position", "last": "time DESC, tie DESC, position DESC", "first-row": "position"}[
+        which
+    ]
+    connection.execute(f"""
+        CREATE TABLE firsts AS SELECT * FROM interactions
+        QUALIFY row_number() OVER (PARTITION BY u, i ORDER BY {order}) = 1""")
+    connection.execute("DROP TABLE interactions")
+    connection.execute("ALTER TABLE firsts RENAME TO interactions")
+    for table, code in (("users", "u"), ("items", "i")):
+        connection.execute(f"""
+            CREATE OR REPLACE TABLE {table} AS SELECT {table}.name, counts.n, {table}.code FROM {table}
+            JOIN (SELECT {code}, count(*) AS n FROM interactions GROUP BY 1) counts ON counts.{code} = {table}.code""")
+
+
+def _k_core(connection: duckdb.DuckDBPyConnection, user_core: int, item_core: int) -> int:
+    """Drop users and items with too few interactions until there are none. The table of interactions stays as it is.
+
+    The counts of the others are lowered by what was dropped, so a round reads two columns once and writes little.
+
+    Returns:
+        Rounds that dropped something.
+    """
+    rounds = 0
+    with tqdm(desc="k-core", unit=" rounds", disable=None) as bar:
+        while True:
+            dropped = _drop(connection, "users", "u", max(user_core, 1), "items", "i")
+            dropped += _drop(connection, "items", "i", max(item_core, 1), "users", "u")
+            if not dropped:
+                return rounds
+            rounds += 1
+            bar.update()
+            bar.set_postfix(dropped=dropped)
+
+
+def _drop(connection: duckdb.DuckDBPyConnection, table: str, code: str, core: int, others: str, other_code: str) -> int:
+    """Drop those of a table that have too few interactions, and take these from the counts of the other table."""
+    connection.execute(f"CREATE OR REPLACE TABLE dropped AS SELECT code FROM {table} WHERE n < {core}")
+    dropped = count(connection, "SELECT count(*) FROM dropped")
+    if dropped:
+        connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM {table} WHERE n >= {core}")
+        connection.execute(f"""
+            CREATE OR REPLACE TABLE {others} AS
+            SELECT name, n - coalesce(lost, 0) AS n, code FROM {others} LEFT JOIN (
+                SELECT {other_code}, count(*) AS lost FROM interactions
+                SEMI JOIN dropped ON dropped.code = interactions.{code} GROUP BY 1
+            ) losses ON losses.{other_code} = {others}.code""")
+    return dropped
+
+
+def time_at(connection: duckdb.DuckDBPyConnection, rank: int) -> int:
+    """The time of the interaction that is left with this rank, from 0, by time."""
+    return count(
+        connection,
+        f"""SELECT min(time) FROM (
+            SELECT time, sum(n) OVER (ORDER BY time) AS up_to FROM (
+                SELECT time, count(*) AS n FROM interactions
+                SEMI JOIN users ON users.code = u SEMI JOIN items ON items.code = i GROUP BY 1
+            )
+        ) WHERE up_to > {rank}""",
+    )

@@ -1,0 +1,128 @@
+"""Raw bytes to numbered lines, block by block, with the lines that cannot be read set apart."""
+
+import codecs
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .files import BLOCK
+
+#: A longer line, in bytes, is a bad record.
+MAX_LINE = 1 << 25
+#: So much is kept of it.
+KEPT_OF_LONG_LINE = 1000
+BOM = codecs.BOM_UTF8
+#: Why a line cannot be read.
+BAD_ENCODING, TOO_LONG = "bytes that are no text in the encoding", f"a line of more than {MAX_LINE >> 20} MiB"
+
+
+@dataclass
+class Block:
+    """Lines that follow each other.
+
+    Attributes:
+        lines: Text without line breaks; an empty line and one that cannot be read are ``""``.
+        first: Number of the first line, from 1.
+        bad: Number, reason and content of lines that cannot be read.
+        has_quotes: Whether there is a double quote in them.
+        last: Whether the file ends here.
+    """
+
+    lines: pa.StringArray
+    first: int
+    bad: list[tuple[int, str, str]]
+    has_quotes: bool
+    last: bool
+
+
+def read_lines(
+    stream: IO[bytes], *, encoding: str | None = None, fallback_encoding: str | None = None
+) -> Iterator[Block]:
+    r"""Cut a stream at ``\n``; a ``\r`` before it and byte-order marks at the start of lines are dropped.
+
+    Args:
+        stream: The content of a file.
+        encoding: Of all of it; by default UTF-8, or UTF-16 where its byte-order mark says so.
+        fallback_encoding: Of a line that is no UTF-8, where no ``encoding`` is given.
+    """
+    number, rest = 1, b""
+    fallback = fallback_encoding if encoding is None else None
+    for data, last in _with_last(_as_utf8(stream, encoding)):
+        data = rest + data
+        end = len(data) if last else data.rfind(b"\n") + 1
+        rest, data = data[end:][: MAX_LINE + 1], data[:end]  # of a line that is too long, enough to tell that it is
+        if last and data and not data.endswith(b"\n"):
+            data += b"\n"
+        if data or last:
+            block = _block(data, number, fallback, last)
+            number += len(block.lines)
+            yield block
+
+
+def _with_last(parts: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    before = b""
+    for part in parts:
+        if before:
+            yield before, False
+        before = part
+    yield before, True
+
+
+def _as_utf8(stream: IO[bytes], encoding: str | None) -> Iterator[bytes]:
+    """Blocks of bytes in UTF-8; what does not belong to the encoding stays as bytes that are no UTF-8."""
+    first = stream.read(BLOCK)
+    if encoding is None and first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    if encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+        while first:
+            yield first
+            first = stream.read(BLOCK)
+        return
+    errors = "backslashreplace" if encoding.startswith("utf-") else "surrogateescape"  # what each of them can do
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    while first:
+        yield decoder.decode(first).encode("utf-8", "surrogateescape")
+        first = stream.read(BLOCK)
+    yield decoder.decode(b"", final=True).encode("utf-8", "surrogateescape")
+
+
+def _block(data: bytes, number: int, fallback: str | None, last: bool) -> Block:
+    if BOM in data:
+        data = data.removeprefix(BOM).replace(b"\n" + BOM, b"\n")
+    bad: list[tuple[int, str, str]] = []
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    if (len(ends) and np.diff(ends, prepend=-1).max() > MAX_LINE + 1) or not _is_utf8(data):
+        data, bad = _set_apart(data, number, fallback)
+        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    offsets = np.zeros(len(ends) + 1, np.int32)
+    offsets[1:] = ends + 1
+    lines = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(data))
+    return Block(pc.utf8_rtrim(lines, "\r\n"), number, bad, b'"' in data, last)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        return data.isascii() or bool(data.decode() or True)
+    except UnicodeDecodeError:
+        return False
+
+
+def _set_apart(data: bytes, number: int, fallback: str | None) -> tuple[bytes, list[tuple[int, str, str]]]:
+    """Blank the lines that cannot be read."""
+    bad, out = [], io.BytesIO()
+    for place, line in enumerate(data.split(b"\n")[:-1]):
+        if len(line) > MAX_LINE:
+            bad.append((number + place, TOO_LONG, line[:KEPT_OF_LONG_LINE].decode(errors="backslashreplace")))
+        elif _is_utf8(line):
+            out.write(line)
+        elif fallback is not None:
+            out.write(line.decode(fallback, "backslashreplace").encode())
+        else:
+            bad.append((number + place, BAD_ENCODING, line.decode(errors="backslashreplace")))
+        out.write(b"\n")
+    return out.getvalue(), bad

@@ -1,0 +1,360 @@
+"""Raw files into a DuckDB table of records: the fields that matter, and of a bad record the reason.
+
+DuckDB's own readers of text are not used: they stop at malformed input that should be counted, or leave out where it
+was. Lines are cut and numbered here, with Arrow; parsing, checking and everything behind it is SQL.
+"""
+
+import ast
+import csv
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from tqdm.auto import tqdm
+
+from ..data.item_tokenizer import PAD_TOKEN, UNK_TOKEN
+from .errors import PreparationError
+from .files import (
+    DECOMPRESSION_ERRORS,
+    HashedStream,
+    copy_here,
+    decompressed,
+    file_size,
+    first_bytes,
+    open_raw,
+    recorded_name,
+)
+from .layouts import POSITION_OF_FILE, find_layout
+from .lines import Block, read_lines
+from .options import PreparationOptions
+from .source import Log, Source
+from .sql import present, sql_name, sql_text
+
+DAY = 86_400_000_000
+#: A number as large or larger is in the next smaller unit, of those that a time may be in.
+UNITS = (("s", 1e11, 1e6), ("ms", 1e14, 1e3), ("us", 1e17, 1.0), ("ns", None, 1e-3))
+
+
+def create_records(connection: duckdb.DuckDBPyConnection) -> None:
+    """The tables that files are read into, and what SQL needs from Python."""
+    text: Any = ["VARCHAR"]
+    connection.create_function("as_json", _as_json, text, "VARCHAR", null_handling="special")  # type: ignore[call-overload]
+    connection.execute(
+        "CREATE TABLE records (position BIGINT, user_id VARCHAR, item_id VARCHAR, time BIGINT, rating DOUBLE,"
+        " title VARCHAR, skipped VARCHAR, reason VARCHAR, content VARCHAR)"
+    )
+    connection.execute("CREATE TABLE bad_metadata (position BIGINT, reason VARCHAR, content VARCHAR)")
+    connection.execute("CREATE TABLE titles (item_id VARCHAR PRIMARY KEY, title VARCHAR)")
+
+
+def read_log(
+    connection: duckdb.DuckDBPyConnection,
+    paths: Sequence[str],
+    source: Source,
+    options: PreparationOptions,
+    now: int,
+    work: Path,
+) -> list[dict[str, Any]]:
+    """Read the files of a log into ``records``.
+
+    Args:
+        connection: Where [`create_records`] was called.
+        paths: The files, in the order that ties may go by.
+        source: What is special about them.
+        options: What is asked for.
+        now: The present, in microseconds.
+        work: A folder for what cannot be read in place.
+
+    Returns:
+        Of each file its name, SHA-256 and size.
+
+    Raises:
+        PreparationError: If a file is broken as a whole, or has not the columns.
+    """
+    insert = _insert_sequences if source.time is None else _insert_interactions
+
+    def statement(columns: str) -> str:
+        return insert(columns, source, options, now)
+
+    return [
+        _read_file(connection, path, source.log, options.encoding, number, work, statement)
+        for number, path in enumerate(paths)
+    ]
+
+
+def read_titles(
+    connection: duckdb.DuckDBPyConnection, path: str, source: Source, encoding: str | None, number: int, work: Path
+) -> dict[str, Any]:
+    """Read a file of items into ``titles``: the first title of an item in the file.
+
+    Returns:
+        Name, SHA-256 and size of the file, and how many records it has.
+
+    Raises:
+        PreparationError: As [`read_log`], or if the source has no such file.
+    """
+    if source.metadata is None:
+        raise PreparationError(f"{source.name} has no file of items.")
+    facts = _read_file(
+        connection,
+        path,
+        source.metadata,
+        encoding,
+        number,
+        work,
+        lambda columns: f"CREATE TABLE metadata AS SELECT * FROM ({columns})",
+    )
+    connection.execute(
+        "INSERT INTO bad_metadata SELECT position, reason, content FROM metadata WHERE reason IS NOT NULL"
+    )
+    connection.execute(
+        "INSERT INTO titles SELECT item, arg_min(title, position) FROM metadata"
+        " WHERE reason IS NULL AND item IS NOT NULL AND title IS NOT NULL GROUP BY item"
+    )
+    facts["records"] = connection.execute("SELECT count(*) FROM metadata").fetchall()[0][0]
+    connection.execute("DROP TABLE metadata")
+    return facts
+
+
+def collect_titles(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the titles that the log has, of each item the first one, where no file of items says it."""
+    connection.execute(
+        "INSERT OR IGNORE INTO titles SELECT item_id, arg_min(title, position) FROM records"
+        " WHERE reason IS NULL AND skipped IS NULL AND title IS NOT NULL GROUP BY item_id"
+    )
+
+
+def _read_file(
+    connection: duckdb.DuckDBPyConnection,
+    path: str,
+    log: Log,
+    encoding: str | None,
+    number: int,
+    work: Path,
+    statement: Callable[[str], str],
+) -> dict[str, Any]:
+    """Run a statement on SQL that selects ``position``, ``reason``, ``content`` and the columns of a log."""
+    start = first_bytes(path)
+    if start[:4] == b"PAR1":
+        return _read_parquet(connection, path, log, number, work, statement)
+    if start[:2] == b"PK" and path.lower().endswith(".xlsx"):
+        spreadsheet, text = work / f"{number}.xlsx", work / f"{number}.csv"
+        facts = copy_here(path, spreadsheet)
+        _write_csv(spreadsheet, text, path)
+        _read_file(connection, str(text), log, "utf-8", number, work, statement)
+        return {"name": recorded_name(path), **facts}
+    failure: list[Exception] = []
+    with open_raw(path) as raw:
+        blocks = read_lines(decompressed(raw, path), encoding=encoding, fallback_encoding=log.fallback_encoding)
+        blocks = _watched(blocks, raw, path, failure)
+        first = next(blocks)
+        layout = find_layout(log, first, path)
+        batches = layout.batches(itertools.chain([first], blocks), number)
+        connection.register("batches", pa.RecordBatchReader.from_batches(layout.schema, batches))
+        try:
+            connection.execute(statement(layout.columns_sql()))
+        except duckdb.Error:
+            if failure:
+                raise failure[0] from None
+            raise
+        finally:
+            connection.unregister("batches")
+        return {"name": recorded_name(path), **raw.finish()}
+
+
+def _watched(blocks: Iterator[Block], raw: HashedStream, path: str, failure: list[Exception]) -> Iterator[Block]:
+    """Show how far reading is; keep an error of a compressed file, which DuckDB would hide."""
+    with tqdm(
+        total=file_size(path), desc=f"reading {recorded_name(path)}", unit="B", unit_scale=True, disable=None
+    ) as bar:
+        try:
+            for block in blocks:
+                bar.update(raw.size - bar.n)
+                yield block
+        except DECOMPRESSION_ERRORS as error:
+            failure.append(PreparationError(f"{path}: the compressed file is broken or was cut short ({error})."))
+            raise failure[0] from error
+
+
+def _read_parquet(
+    connection: duckdb.DuckDBPyConnection,
+    path: str,
+    log: Log,
+    number: int,
+    work: Path,
+    statement: Callable[[str], str],
+) -> dict[str, Any]:
+    local = work / f"{number}.parquet"
+    facts = copy_here(path, local)
+    file = f"read_parquet({sql_text(str(local))}, file_row_number = true)"
+    try:
+        types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {file}").fetchall()}
+    except duckdb.Error as error:
+        raise PreparationError(f"{path} is no Parquet file that can be read: {error}") from error
+    there = {name.casefold(): name for name in types if name != "file_row_number"}
+    columns = []
+    for column, aliases in log.columns.items():
+        names = [there[alias.casefold()] for alias in aliases if alias.casefold() in there]
+        if not names and column not in log.optional:
+            raise PreparationError(
+                f"{path} has no column {aliases[0]!r}; its columns are {list(there.values())}: say which is which."
+            )
+        text = f"CAST({sql_name(names[0])} AS VARCHAR)" if names else "NULL::VARCHAR"
+        if names and types[names[0]] in ("DOUBLE", "FLOAT"):  # as whole numbers are when one of them is missing
+            text = f"regexp_replace({text}, '\\.0$', '')"
+        columns.append(f"{present(text)} AS {column}")
+    connection.execute(
+        statement(
+            f"SELECT {number * POSITION_OF_FILE + 1} + file_row_number AS position, NULL::VARCHAR AS reason,"
+            f" NULL::VARCHAR AS content, {', '.join(columns)} FROM {file}"
+        )
+    )
+    local.unlink()
+    return {"name": recorded_name(path), **facts}
+
+
+def _write_csv(spreadsheet: Path, text: Path, path: str) -> None:
+    """The first sheet of a spreadsheet as CSV."""
+    try:
+        from python_calamine import CalamineError, CalamineWorkbook
+    except ModuleNotFoundError as error:
+        raise PreparationError(f"{path}: pip install 'e4srec-hf[excel]' reads spreadsheets.") from error
+    try:
+        workbook = CalamineWorkbook.from_path(str(spreadsheet))
+    except CalamineError as error:
+        raise PreparationError(f"{path} is no spreadsheet that can be read: {error}") from error
+    with text.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for row in workbook.get_sheet_by_index(0).iter_rows():
+            writer.writerow([int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in row])
+
+
+def _insert_interactions(columns: str, source: Source, options: PreparationOptions, now: int) -> str:
+    """SQL that reads columns of text as interactions, and says of each bad one why it is."""
+    owner = source.owners[str(options.owner)]
+    skips = " ".join(f"WHEN {condition} THEN {sql_text(name)}" for name, condition in owner.skips.items())
+    too_early = "WHEN time < 0 THEN 'a time before 1970'" if options.negative_times == "reject" else ""
+    unrated = "" if options.min_rating is None else "WHEN rating IS NULL OR isnan(rating) THEN 'no rating'"
+    return f"""
+        INSERT INTO records
+        WITH columns AS ({columns}),
+        meant AS (
+            SELECT position, reason, content,
+                {owner.user} AS user_id, {source.item} AS item_id, {source.time} AS moment,
+                try_cast({source.rating or "NULL"} AS DOUBLE) AS rating, {source.title or "NULL"} AS title,
+                {f"CASE WHEN reason IS NOT NULL THEN NULL {skips} END" if skips else "NULL"} AS skipped
+            FROM columns
+        ),
+        timed AS (SELECT *, {_time(source, options)} AS time FROM meant),
+        judged AS (
+            SELECT * REPLACE (CASE
+                WHEN reason IS NOT NULL THEN reason
+                WHEN skipped IS NOT NULL THEN NULL
+                WHEN user_id IS NULL THEN 'no user'
+                WHEN item_id IS NULL THEN 'no item'
+                WHEN item_id IN ({sql_text(PAD_TOKEN)}, {sql_text(UNK_TOKEN)})
+                    THEN 'an item id that stands for no item: [PAD] or [UNK]'
+                WHEN moment IS NULL THEN 'no time'
+                WHEN time IS NULL THEN 'a time that is not understood'
+                {too_early}
+                WHEN time > {now + DAY} THEN 'a time in the future'
+                WHEN abs(time) > 1e17 THEN 'a time that is not understood'
+                {unrated}
+            END AS reason) FROM timed
+        )
+        SELECT position, user_id, item_id, CASE WHEN reason IS NULL THEN CAST(round(time) AS BIGINT) END, rating,
+            title, skipped, reason, CASE WHEN reason IS NOT NULL THEN
+                coalesce(content, to_json(struct_pack(user := user_id, item := item_id, time := moment))::VARCHAR)
+            END
+        FROM judged"""
+
+
+def _insert_sequences(columns: str, source: Source, options: PreparationOptions, now: int) -> str:
+    """SQL that reads lines of the reference text format; the order in a line is that of time."""
+    return f"""
+        INSERT INTO records
+        WITH columns AS ({columns}),
+        cut AS (SELECT *, list_filter(string_split_regex(line, '[ \t]+'), lambda x: x <> '') AS fields FROM columns),
+        judged AS (
+            SELECT * REPLACE (CASE
+                WHEN reason IS NOT NULL THEN reason
+                WHEN len(fields) = 0 THEN 'no user'
+                WHEN len(fields) = 1 THEN 'a user without items'
+                WHEN row_number() OVER (PARTITION BY fields[1], reason IS NULL ORDER BY position) > 1
+                    THEN 'a user who came before'
+            END AS reason) FROM cut
+        ),
+        items AS (
+            SELECT position, fields[1] AS user_id, unnest(fields[2:]) AS item_id,
+                generate_subscripts(fields[2:], 1) AS place FROM judged WHERE reason IS NULL
+        )
+        SELECT row_number() OVER (ORDER BY position, place), user_id, item_id, 0, NULL, NULL, NULL,
+            CASE WHEN item_id IN ({sql_text(PAD_TOKEN)}, {sql_text(UNK_TOKEN)})
+                THEN 'an item id that stands for no item: [PAD] or [UNK]' END,
+            item_id FROM items
+        UNION ALL SELECT position, NULL, NULL, NULL, NULL, NULL, NULL, reason, content FROM judged
+        WHERE reason IS NOT NULL"""
+
+
+def _time(source: Source, options: PreparationOptions) -> str:
+    """SQL for ``moment`` as microseconds since 1970, a DOUBLE; NULL where it is not understood."""
+    if options.time_format is not None:
+        return f"epoch_us(try_strptime(moment, {sql_text(options.time_format)}))::DOUBLE"
+    number = "try_cast(moment AS DOUBLE)"
+    if options.time_unit == "auto":
+        cases = " ".join(
+            f"WHEN abs({number}) < {limit} THEN {number} * {factor}" if limit else f"ELSE {_nanoseconds()}"
+            for _, limit, factor in UNITS
+        )
+        as_number = f"CASE {cases} END"
+    elif options.time_unit == "ns":
+        as_number = _nanoseconds()
+    else:
+        as_number = f"{number} * {next(factor for unit, _, factor in UNITS if unit == options.time_unit)}"
+    zoned = "try_cast(moment AS TIMESTAMPTZ)"
+    formats = "".join(f", epoch_us(try_strptime(moment, {sql_text(one)}))::DOUBLE" for one in source.time_formats)
+    return f"""CASE
+        WHEN NOT isfinite({number}) THEN NULL
+        WHEN {number} IS NOT NULL THEN {as_number}
+        ELSE coalesce(CASE WHEN isfinite({zoned}) THEN epoch_us({zoned})::DOUBLE END{formats})
+    END"""
+
+
+def _nanoseconds() -> str:
+    return "(try_cast(moment AS HUGEINT) // 1000)::DOUBLE"  # a DOUBLE holds no nanosecond of today
+
+
+def _as_json(line: str | None) -> str | None:
+    """The scalar fields of a line that DuckDB does not take for JSON: an odd JSON, or a Python literal as in 2014.
+
+    Nothing is evaluated. What is no object, or no text in UTF-8, is left out.
+    """
+    if line is None:
+        return None
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        try:
+            found = ast.literal_eval(line.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return None
+    if not isinstance(found, dict):
+        return None
+    scalars = {
+        name: value
+        for name, value in found.items()
+        if isinstance(name, str) and isinstance(value, str | int | float) and _is_text(name) and _is_text(value)
+    }
+    return json.dumps(scalars)
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        str(value).encode()
+    except (UnicodeEncodeError, ValueError):  # half a surrogate pair; more digits than Python prints
+        return False
+    return True

@@ -1,0 +1,102 @@
+"""What was done, in words: a summary for the terminal, and what the card of the data set says."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..markdown import plain, table
+from .options import PreparationOptions
+
+#: Options that say nothing unless they differ from this.
+_PLAIN = PreparationOptions()
+#: How ties are put in order, in words.
+_TIES = {
+    "file": "in the order of the files",
+    "item": "by item id",
+    "shuffle": "in an order drawn with the seed {seed}",
+}
+
+
+def summary_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Sizes by name, for a table of two columns."""
+    lines = [
+        ("users", f"{facts['users']:,}"),
+        ("items", f"{facts['items']:,}"),
+        ("interactions", f"{facts['interactions']:,}"),
+        ("density", f"{facts['density']:.4%}"),
+        ("mean history", f"{facts['mean_history']:.1f}"),
+        ("longest history", f"{facts['longest_history']:,}"),
+        ("repeats", f"{facts['repeats']:.2%}"),
+        *((f"rows of {split}", f"{rows:,}") for split, rows in facts["splits"].items()),
+        ("users without a test target", f"{facts['users_without_test_target']:,}"),
+        ("items not in train", f"{facts['items_not_in_train']:,}"),
+        ("items with a title", f"{facts['items_with_title']:,}"),
+    ]
+    if facts["test_targets_in_ties"] is not None:
+        lines.append(("test targets that hang on ties", f"{facts['test_targets_in_ties']:.2%}"))
+    return lines
+
+
+def dataset_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``dataset.json``: what the card is made of."""
+    options = facts["options"]
+    split = {"kind": options["split"]}
+    if options["split"] == "time":
+        split |= {"targets": options["targets"], "validation_from": facts["cuts"][0], "test_from": facts["cuts"][1]}
+    elif options["split"] == "ratio":
+        split |= {name: options[name] for name in ("targets", "validation_share", "test_share")}
+    return {
+        **{name: facts[name] for name in ("name", "users", "items", "interactions", "sha256", "splits")},
+        "hub_id": None,
+        "titles": facts["items_with_title"],
+        "short": facts["users_without_test_target"],
+        "split": split,
+        "source": describe_preparation(facts),
+    }
+
+
+def describe_preparation(facts: Mapping[str, Any]) -> str:
+    """Where the data is from and what was done to it: Markdown for the card."""
+    preset = f" with the preset `{facts['preset']}`" if facts["preset"] else ""
+    options = facts["options"]
+    changed = [
+        f"`{name}={value!r}`"
+        for name, value in options.items()
+        if (value != getattr(_PLAIN, name) and name != "owner") or (name == "owner" and value != "user")
+    ]
+    chosen = f"Options: {', '.join(changed)}." if changed else "All options are the defaults."
+    files = table(("file", "bytes", "SHA-256"), [(f["name"], f"{f['bytes']:,}", f["sha256"]) for f in _files(facts)])
+    steps = table(
+        ("step", "rows in", "rows out"),
+        [(step["step"], f"{step['rows_in']:,}", f"{step['rows_out']:,}") for step in facts["steps"]],
+    )
+    rejected = "".join(f" {plain(reason)}: {number:,}." for reason, number in facts["rejected"].items())
+    return "\n\n".join(
+        [
+            f"Prepared with e4srec-hf {facts['software']['e4srec-hf']} from raw logs of the kind "
+            f"`{facts['source']}`{preset}. {chosen} `preparation.json` has every option.",
+            files,
+            steps,
+            f"Bad records are in `rejected.jsonl`:{rejected}" if rejected else "No record was bad.",
+            describe_ties(facts),
+        ]
+    )
+
+
+def describe_ties(facts: Mapping[str, Any]) -> str:
+    """How many test targets are what they are only because ties were put in some order."""
+    if facts["first_time"] is None:
+        return "The log has no times: its own order is that of the sequences."
+    if facts["test_targets_in_ties"] is None:
+        return "No user has a test target."
+    options = facts["options"]
+    order = _TIES[options["ties"]].format(seed=options["ties_seed"])
+    return (
+        f"Interactions of a user at the same time stand {order}. "
+        f"{facts['test_targets_in_ties']:.2%} of the test targets hang on that: another item of the user has the same "
+        "time, so another order would have another target. Figures on another preparation of the same raw files are "
+        "not comparable."
+    )
+
+
+def _files(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*facts["files"], *facts["metadata"]]

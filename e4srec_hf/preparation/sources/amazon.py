@@ -1,0 +1,41 @@
+"""Amazon reviews of 2014, 2018 and 2023: JSON lines, or the CSV files of ratings alone."""
+
+from ..source import Log, Owner, Source
+
+_REVIEWS = {"reviewer": ("reviewerID",), "item": ("asin",), "rating": ("overall",), "time": ("unixReviewTime",)}
+_METADATA = {"item": ("asin",), "title": ("title",)}
+
+#: S3-Rec keeps ratings above 0, which all of these are.
+_S3REC = {"s3rec": {"user_core": 5, "item_core": 5, "repeats": "keep", "ties": "file"}}
+
+AMAZON_2014 = Source(
+    name="amazon-2014",
+    about="reviews_<Category>_5.json.gz or ratings_<Category>.csv; metadata: meta_<Category>.json.gz",
+    log=Log(_REVIEWS, headerless=("reviewer", "item", "rating", "time")),
+    owners={"user": Owner("reviewer")},
+    rating="rating",
+    metadata=Log(_METADATA),
+    presets=_S3REC,
+)
+
+AMAZON_2018 = Source(
+    name="amazon-2018",
+    about="<Category>.json.gz, <Category>_5.json.gz or <Category>.csv; metadata: meta_<Category>.json.gz",
+    log=Log(_REVIEWS, headerless=("item", "reviewer", "rating", "time")),
+    owners={"user": Owner("reviewer")},
+    rating="rating",
+    metadata=Log(_METADATA),
+    presets=_S3REC,
+)
+
+AMAZON_2023 = Source(
+    name="amazon-2023",
+    about="<Category>.csv or <Category>.jsonl of McAuley-Lab/Amazon-Reviews-2023; metadata: meta_<Category>.jsonl",
+    log=Log(
+        {"reviewer": ("user_id",), "item": ("parent_asin",), "rating": ("rating",), "time": ("timestamp",)},
+        headerless=("reviewer", "item", "rating", "time"),
+    ),
+    owners={"user": Owner("reviewer")},
+    rating="rating",
+    metadata=Log({"item": ("parent_asin",), "title": ("title",)}),
+)

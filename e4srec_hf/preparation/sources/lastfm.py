@@ -1,0 +1,54 @@
+"""LastFM: the tags of HetRec 2011, and the listening histories of a thousand users."""
+
+from ..source import Log, Owner, Source
+
+LASTFM_HETREC = Source(
+    name="lastfm-hetrec",
+    about="user_taggedartists-timestamps.dat; metadata: artists.dat",
+    log=Log(
+        {"listener": ("userID",), "item": ("artistID",), "time": ("timestamp",)},
+        headerless=("listener", "item", "", "time"),
+        separator="\t",
+        quoted=False,
+        fallback_encoding="latin-1",
+    ),
+    owners={"user": Owner("listener")},
+    time_unit="ms",
+    metadata=Log(
+        {"item": ("id",), "title": ("name",)},
+        headerless=("item", "title", "", ""),
+        separator="\t",
+        quoted=False,
+        fallback_encoding="latin-1",
+    ),
+    # an artist is tagged many times: the first row of the file is the one that counts
+    presets={
+        "s3rec": {
+            "repeats": "first-row",
+            "negative_times": "keep",
+            "user_core": 5,
+            "item_core": 5,
+            "ties": "file",
+        }
+    },
+)
+
+LASTFM_1K = Source(
+    name="lastfm-1k",
+    about="userid-timestamp-artid-artname-traid-traname.tsv: listens to artists",
+    log=Log(
+        {
+            "listener": ("userid",),
+            "time": ("timestamp",),
+            "artist_id": ("artid", "musicbrainz-artist-id"),
+            "artist_name": ("artname", "artist-name"),
+        },
+        headerless=("listener", "time", "artist_id", "artist_name", "", ""),
+        separator="\t",
+        quoted=False,
+        fallback_encoding="latin-1",
+    ),
+    owners={"user": Owner("listener")},
+    item="coalesce(artist_id, artist_name)",  # not every artist has a MusicBrainz id
+    title="artist_name",
+)

@@ -1,0 +1,71 @@
+"""A folder that appears whole or not at all, however its making ends."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .errors import PreparationError
+
+#: What makes a folder one that may be replaced.
+PREPARATION_NAME = "preparation.json"
+
+
+@contextmanager
+def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """Yield a folder to fill, and one for what is needed on the way, both beside ``output``.
+
+    The first becomes ``output`` once the block has ended without an error; both are gone then. What a killed run left
+    is removed by the next one for the same ``output``.
+
+    Args:
+        output: Where the folder appears.
+        overwrite: Whether a prepared data set that is there is replaced.
+
+    Raises:
+        PreparationError: If something is there that may not be replaced, or another run is at work on it.
+    """
+    output = output.absolute()
+    work = output.parent / f".{output.name}.preparing"
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(work / "lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise PreparationError(f"{output} is being prepared by another run.") from error
+    try:
+        old = work / "old"
+        if old.exists() and not output.exists():  # killed between the two renames below
+            old.rename(output)
+        check_output(output, overwrite=overwrite)
+        for leftover in work.iterdir():
+            if leftover.name != "lock":
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        stage, scratch = work / "new", work / "scratch"
+        stage.mkdir()
+        scratch.mkdir()
+        yield stage, scratch
+        check_output(output, overwrite=overwrite)
+        if output.exists():
+            output.rename(old)
+        os.rename(stage, output)
+    finally:
+        lock.release()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse to replace what is no prepared data set, or may not be replaced.
+
+    Raises:
+        PreparationError: If so.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / PREPARATION_NAME).is_file():
+        raise PreparationError(f"{output} exists and is no prepared data set: choose another --output.")
+    if not overwrite:
+        raise PreparationError(f"{output} exists: --overwrite replaces it.")

@@ -1,0 +1,301 @@
+"""What is written: whole or not at all, the same bytes for the same input, readable, pushable."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from datasets import load_dataset
+from huggingface_hub import DatasetCard
+
+from e4srec_hf.data import load_sequences
+from e4srec_hf.dataset_repo import load_catalogue, push_dataset, refresh_dataset_card
+from e4srec_hf.preparation import PreparationError, make_table, prepare
+from e4srec_hf.training_data import load_training_data
+from tests.preparation.raw_logs import bytes_of, prepare_all, rejected_of, sequences_of
+
+FILES = {
+    "README.md",
+    "dataset.json",
+    "items.parquet",
+    "leave_one_out/test.parquet",
+    "leave_one_out/train.parquet",
+    "leave_one_out/validation.parquet",
+    "preparation.json",
+    "preparation.png",
+    "sequences.parquet",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Six users with five to ten items, all at a day each, and a bad record."""
+    path = tmp_path / "log.csv"
+    rows = [(f"u{user}", f"i{(user + n) % 12}", 86_400 * (n // 2)) for user in range(6) for n in range(5 + user)]
+    text = "".join(f"{user},{item},{time},the {item}\n" for user, item, time in rows)
+    path.write_text("user_id,item_id,timestamp,title\n" + text + "u0,,5,x\n")
+    return path
+
+
+TABLE = make_table(title_column="title")
+
+
+def test_what_lies_in_the_folder(log, tmp_path):
+    facts = prepare_all(TABLE, [log], tmp_path / "out", license="mit").facts
+    assert set(bytes_of(tmp_path / "out")) == FILES | {"rejected.jsonl"}
+    assert json.loads((tmp_path / "out" / "preparation.json").read_text()) == facts
+    assert facts["files"][0]["name"] == "log.csv"
+    assert facts["steps"][0] == {"step": "bad records", "rows_in": 46, "rows_out": 45}
+    assert facts["test_targets_in_ties"] == pytest.approx(3 / 6)  # an even number of items, two a day
+    assert (tmp_path / "out" / "preparation.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "50.00% of the test targets hang on that" in text
+    assert facts["files"][0]["sha256"] in text
+    assert "| bad records | 46 | 45 |" in text
+    assert DatasetCard(text).data.license == "mit"
+    assert [c["config_name"] for c in DatasetCard(text).data.configs] == ["sequences", "leave_one_out", "items"]
+    refresh_dataset_card(tmp_path / "out", "org/name")
+    assert 'load_dataset("org/name", "leave_one_out")' in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_it_is_read_by_datasets_and_by_the_package(log, tmp_path):
+    prepare_all(TABLE, [log], tmp_path / "out")
+    out = str(tmp_path / "out")
+    expected = sequences_of(out)
+    assert dict(zip(*[load_sequences(out)[column][:] for column in ("user_id", "item_ids")], strict=True)) == expected
+    splits = load_dataset(out, "leave_one_out")
+    assert splits["test"]["item_ids"][:] == list(expected.values())
+    assert load_dataset(out, "items", split="train")["item_id"][:] == list(load_catalogue(out))
+    data = load_training_data(out)
+    assert data.kind == "a prepared data set in a folder, split leave_one_out"
+    assert data.train["item_ids"][:] == [items[:-2] for items in expected.values()]
+    assert data.titles["i3"] == "the i3"
+    assert data.sequences["item_ids"][:] == list(expected.values())
+
+
+def test_the_same_bytes_again_whatever_the_threads(log, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare_all(TABLE, [log], "out", threads=1)
+    first = bytes_of(tmp_path / "out")
+    prepare_all(TABLE, [log], "out", threads=4, memory_limit="500MB", overwrite=True)
+    assert bytes_of(tmp_path / "out") == first
+
+
+def test_times_in_the_future_are_told_by_the_clock_or_by_now(log, tmp_path):
+    with log.open("a") as file:
+        file.write(f"u0,i1,{int(time.time()) + 3 * 86_400},x\nu0,i1,{int(time.time())},x\n")
+    bare = {"max_rejected": 1, "user_core": 0, "item_core": 0}
+    prepare(TABLE, [log], tmp_path / "out", **bare)
+    assert [reason for _, reason in rejected_of(tmp_path / "out")] == ["no item", "a time in the future"]
+    prepare(TABLE, [log], tmp_path / "later", now="2999-01-01", **bare)
+    assert [reason for _, reason in rejected_of(tmp_path / "later")] == ["no item"]
+
+
+def test_too_many_bad_records_leave_nothing(log, tmp_path):
+    with pytest.raises(PreparationError, match=r"1 of 46 records are bad \(2.2%\)(.|\n)*log.csv, line 47") as raised:
+        prepare(TABLE, [log], tmp_path / "sub" / "out")
+    assert "--max-rejected" in str(raised.value)
+    assert list((tmp_path / "sub").iterdir()) == []
+    prepare(TABLE, [log], tmp_path / "sub" / "out", max_rejected=0.03, user_core=0, item_core=0)
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["out"]
+
+
+def test_nothing_that_is_there_is_replaced_unless_it_was_asked_for(log, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(PreparationError, match="no prepared data set"):
+            prepare_all(TABLE, [log], out, overwrite=overwrite)
+    assert bytes_of(out) == {"mine.txt": b"mine"}
+    (out / "mine.txt").unlink()
+    prepare_all(TABLE, [log], out)
+    before = bytes_of(out)
+    with pytest.raises(PreparationError, match="--overwrite"):
+        prepare_all(TABLE, [log], out)
+    with pytest.raises(PreparationError, match="Nothing is left"):
+        prepare_all(TABLE, [log], out, overwrite=True, user_core=99)
+    assert bytes_of(out) == before
+    prepare_all(TABLE, [log], out, overwrite=True, split="ratio", max_rejected=1)
+    assert set(bytes_of(out)) == {name.replace("leave_one_out", "ratio") for name in FILES} | {"rejected.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ties": "coin"}, "ties must be one of"),
+        ({"start": "tomorrow"}, "start: 'tomorrow' is no date"),
+        ({"start": "2020-01-02", "end": "2020-01-01"}, "is after end"),
+        ({"split": "time", "test_from": "2020-01-01"}, "together"),
+        ({"test_from": "2020-01-01", "validation_from": "2019-01-01"}, "belong to split"),
+        ({"split": "time", "validation_share": 0.6, "test_share": 0.5}, "leave something"),
+        ({"min_rating": 3}, "no ratings"),
+        ({"preset": "s3rec"}, "has none"),
+        ({"owner": "invoice"}, "owner must be one of user"),
+        ({"encoding": "klingon"}, "encoding: unknown encoding"),
+        ({"memory_limit": "much"}, "memory_limit is a size like"),
+        ({"color": "red"}, "no option color"),
+        ({"metadata": "nowhere.csv"}, "no such file"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_read(options, message, log, tmp_path):
+    with pytest.raises(PreparationError, match=message):
+        prepare(TABLE, [log], tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_cannot_be_read_as_a_whole(log, tmp_path):
+    import gzip
+
+    cases = {
+        "cut.csv.gz": (gzip.compress(log.read_bytes())[:-20], "broken or was cut short"),
+        "log.zip": (b"PK\x03\x04" + bytes(50), "is a zip archive"),
+        "log.parquet": (b"PAR1" + bytes(50), "no Parquet file"),
+        "empty.csv": (b"\n", "files are empty"),
+        "other.csv": (b"a,b\n1,2\n", "has no column 'user_id', 'item_id', 'timestamp'"),
+        "log.zst": (b"\x28\xb5\x2f\xfd" + bytes(9), "Zstandard"),
+    }
+    for name, (content, message) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(PreparationError, match=message):
+            prepare_all("table", [tmp_path / name], tmp_path / "out")
+    with pytest.raises(PreparationError, match="is a folder"):
+        prepare_all("table", [tmp_path], tmp_path / "out")
+    with pytest.raises(PreparationError, match="named twice"):
+        prepare_all("table", [log, log], tmp_path / "out")
+    with pytest.raises(PreparationError, match="no source 'amazon'; there are amazon-2014, "):
+        prepare_all("amazon", [log], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_by_pattern_in_an_archive_and_over_http(log, tmp_path):
+    import functools
+    import http.server
+    import threading
+    import zipfile
+
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    header, *rows = log.read_text().splitlines()
+    for number in range(3):
+        (parts / f"{number}.csv").write_text("\n".join([header, *rows[number * 16 : (number + 1) * 16]]))
+    with zipfile.ZipFile(tmp_path / "logs.zip", "w") as archive:
+        archive.write(log, "log.csv")
+    prepare_all(TABLE, [log], tmp_path / "plain")
+    expected = sequences_of(tmp_path / "plain")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://user:secret@127.0.0.1:{server.server_port}/log.csv?token=secret"
+        for name, paths in {
+            "pattern": [f"{parts}/*.csv"],
+            "archive": [f"zip://log.csv::{tmp_path / 'logs.zip'}"],
+            "http": [address],
+        }.items():
+            facts = prepare_all(TABLE, paths, tmp_path / name).facts
+            assert sequences_of(tmp_path / name) == expected, name
+            assert len(rejected_of(tmp_path / name)) == 1
+            assert "secret" not in json.dumps(facts)
+        server.shutdown()
+
+
+def test_a_prepared_data_set_goes_to_the_hub_and_comes_back(log, tmp_path, hub_here):
+    prepare_all(TABLE, [log], tmp_path / "out", split="time", targets="all")
+    push_dataset(tmp_path / "out", "org/log", license="mit")
+    data = load_training_data("org/log")
+    assert data.kind == "a prepared data set on the Hub, split time"
+    here = load_training_data(tmp_path / "out")
+    assert {name: rows.to_dict() for name, rows in data.splits.items()} == {
+        name: rows.to_dict() for name, rows in here.splits.items()
+    }
+    assert (data.items, data.titles) == (here.items, here.titles)
+    assert data.facts | {"hub_id": None, "name": "out"} == here.facts
+    assert data.facts["hub_id"] == "org/log"
+
+
+def test_raw_files_come_from_a_data_set_on_the_hub(log, tmp_path, hub_here):
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo("org/raw", repo_type="dataset")
+    api.upload_file(path_or_fileobj=log, path_in_repo="raw/log.csv", repo_id="org/raw", repo_type="dataset")
+    facts = prepare_all(TABLE, ["hf://datasets/org/raw/raw/log.csv"], tmp_path / "out").facts
+    prepare_all(TABLE, [log], tmp_path / "plain")
+    assert sequences_of(tmp_path / "out") == sequences_of(tmp_path / "plain")
+    assert facts["files"][0]["name"] == "hf://datasets/org/raw/raw/log.csv"
+
+
+SCRIPT = """
+import sys
+from e4srec_hf.preparation import make_table, prepare
+prepare(make_table(), [sys.argv[1]], sys.argv[2], user_core=2, item_core=2, overwrite=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_leaves_nothing_and_a_rerun_gives_the_same_bytes(tmp_path):
+    log = tmp_path / "log.csv"
+    with log.open("w") as file:
+        file.write("user_id,item_id,timestamp\n")
+        file.writelines(f"user{n * 7919 % 20011},item{n * 104729 % 5003},{n}\n" for n in range(400_000))
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+
+    def start(out):
+        return subprocess.Popen([sys.executable, "-P", "-c", SCRIPT, str(log), str(out)], env=environment, cwd=tmp_path)
+
+    whole = tmp_path / "one" / "out"
+    assert start(whole).wait() == 0
+    expected = bytes_of(whole)
+    out = tmp_path / "two" / "out"
+    stages = {"starts": "*", "reads": "scratch", "writes": "new/sequences.parquet", "ends": "new/preparation.json"}
+    for stage, file in stages.items():
+        process = start(out)
+        while not any((out.parent / ".out.preparing").glob(file)) and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if process.returncode == 0:  # it was faster than the signal
+            assert bytes_of(out).keys() == expected.keys()
+        assert not out.exists() or bytes_of(out).keys() == expected.keys(), stage
+    assert (out.parent / ".out.preparing").exists()  # something was left by the last one
+    assert start(out).wait() == 0
+    mine, theirs = bytes_of(out), dict(expected)
+    for content in (mine, theirs):
+        content["README.md"] = content["README.md"].replace(str(out).encode(), b"").replace(str(whole).encode(), b"")
+    assert mine == theirs
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    for moment in (0.3, 1.0, 2.0, 4.0):  # the data set that is there stays whole
+        process = start(out)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert start(out).wait() == 0 if not out.exists() else True
+        assert bytes_of(out)["sequences.parquet"] == expected["sequences.parquet"]
+
+
+def test_two_runs_for_one_folder_do_not_meet(log, tmp_path):
+    from e4srec_hf.preparation.workplace import workplace
+
+    with workplace(tmp_path / "out", overwrite=False), pytest.raises(PreparationError, match="by another run"):
+        prepare_all(TABLE, [log], tmp_path / "out")
+
+
+def test_a_run_that_was_killed_between_two_renames_is_mended(log, tmp_path):
+    out = tmp_path / "out"
+    prepare_all(TABLE, [log], out)
+    before = bytes_of(out)
+    (tmp_path / ".out.preparing").mkdir()
+    out.rename(tmp_path / ".out.preparing" / "old")
+    with pytest.raises(PreparationError, match="--overwrite"):
+        prepare_all(TABLE, [log], out)
+    assert bytes_of(out) == before
+    assert not Path(tmp_path, ".out.preparing").exists()
