@@ -11,6 +11,7 @@ import duckdb
 from tqdm.auto import tqdm
 
 from .options import PreparationOptions, microseconds
+from .progress import bar_of
 
 #: A step: what it was, and how many rows it left.
 Step = dict[str, Any]
@@ -51,10 +52,12 @@ def select_interactions(connection: duckdb.DuckDBPyConnection, options: Preparat
         if name != "skipped":
             step(name, left)
     kept = " AND ".join(["reason IS NULL", *filters.values()])
-    _number(connection, kept, options)
+    with bar_of(connection, "numbering users and items"):
+        _number(connection, kept, options)
     connection.execute("DROP TABLE records")
     if options.repeats != "keep":
-        _drop_repeats(connection, options.repeats)
+        with bar_of(connection, "dropping repeats"):
+            _drop_repeats(connection, options.repeats)
         step(f"repeats ({options.repeats})", count(connection, "SELECT count(*) FROM interactions"))
     if max(options.user_core, options.item_core) > 1:
         rounds = _k_core(connection, options.user_core, options.item_core)

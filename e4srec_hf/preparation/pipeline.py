@@ -33,7 +33,7 @@ from .workplace import PREPARATION_NAME, check_output, workplace
 from .writing import SequenceWriter, summary
 
 #: Of the memory that may be taken; the rest is for what is in flight between DuckDB and the files.
-SHARE_OF_DUCKDB = 0.8
+SHARE_OF_DUCKDB = 0.6
 
 
 @dataclass(frozen=True)

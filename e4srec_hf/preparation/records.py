@@ -31,6 +31,7 @@ from .files import (
 from .layouts import POSITION_OF_FILE, find_layout
 from .lines import Block, read_lines
 from .options import PreparationOptions
+from .progress import bar_of
 from .source import Log, Source
 from .sql import present, sql_name, sql_text
 
@@ -207,12 +208,13 @@ def _read_parquet(
         if names and types[names[0]] in ("DOUBLE", "FLOAT"):  # as whole numbers are when one of them is missing
             text = f"regexp_replace({text}, '\\.0$', '')"
         columns.append(f"{present(text)} AS {column}")
-    connection.execute(
-        statement(
-            f"SELECT {number * POSITION_OF_FILE + 1} + file_row_number AS position, NULL::VARCHAR AS reason,"
-            f" NULL::VARCHAR AS content, {', '.join(columns)} FROM {file}"
+    with bar_of(connection, f"reading {recorded_name(path)}"):
+        connection.execute(
+            statement(
+                f"SELECT {number * POSITION_OF_FILE + 1} + file_row_number AS position, NULL::VARCHAR AS reason,"
+                f" NULL::VARCHAR AS content, {', '.join(columns)} FROM {file}"
+            )
         )
-    )
     local.unlink()
     return {"name": recorded_name(path), **facts}
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..data.splits import MIN_ITEMS
 from ..dataset_repo import ITEMS_NAME, SEQUENCES_NAME, SPLITS
 from .chunks import CHUNK, Chunk
 from .options import PreparationOptions
@@ -80,12 +83,16 @@ class SequenceWriter:
         schema = [("user_id", pa.string()), ("item_ids", pa.list_(pa.string()))]
         schema += [("timestamps", pa.list_(pa.int64()))] if has_times else []
         (stage / options.split).mkdir()
-        paths = {split: stage / options.split / f"{split}.parquet" for split in SPLITS}
+        self.paths = {split: stage / options.split / f"{split}.parquet" for split in SPLITS}
+        self.paths[""] = stage / SEQUENCES_NAME
+        # the test rows of users with enough items are their whole sequences: that file is copied
+        self.copied = ["test"] if options.split == "leave_one_out" and options.user_core >= MIN_ITEMS else []
         self.writers = {
             name: pq.ParquetWriter(path, pa.schema(schema), **PARQUET)
-            for name, path in {"": stage / SEQUENCES_NAME, **paths}.items()
+            for name, path in self.paths.items()
+            if name not in self.copied
         }
-        self.pool = ThreadPoolExecutor()  # Arrow and NumPy let go of the interpreter's lock
+        self.pool = ThreadPoolExecutor(os.cpu_count())  # Arrow and NumPy let go of the interpreter's lock
         self.digest = hashlib.sha256()
         self.literals = json_literals(items)
         self.first_seen = np.full(len(items), np.iinfo(np.int64).max)
@@ -95,9 +102,8 @@ class SequenceWriter:
     def write(self, chunk: Chunk) -> None:
         """Write the sequences of some users and their splits."""
         splits = split_chunk(chunk, self.options, self.cuts)
-        jobs = [
-            self.pool.submit(self._write_rows, name, chunk, rows) for name, rows in {"": whole(chunk), **splits}.items()
-        ]
+        rows = {"": whole(chunk), **splits}
+        jobs = [self.pool.submit(self._write_rows, name, chunk, rows[name]) for name in self.writers]
         jobs += [self.pool.submit(self._hash, chunk), self.pool.submit(self._count, chunk, splits)]
         for job in jobs:
             job.result()
@@ -107,6 +113,8 @@ class SequenceWriter:
         self.pool.shutdown()
         for writer in self.writers.values():
             writer.close()
+        for split in self.copied:
+            shutil.copyfile(self.paths[""], self.paths[split])
 
     def write_items(self, titles: dict[str, str]) -> int:
         """Write the catalogue; give the number of items with a title."""
@@ -190,7 +198,7 @@ def summary(counts: Counts) -> dict[str, Any]:
         "users": counts.users,
         "items": items,
         "interactions": counts.interactions,
-        "density": counts.interactions / (counts.users * items),
+        "density": (counts.interactions - counts.repeats) / (counts.users * items),
         "mean_history": counts.interactions / counts.users,
         "longest_history": max(counts.lengths),
         "repeats": counts.repeats / counts.interactions,

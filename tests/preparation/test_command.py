@@ -36,7 +36,7 @@ def test_it_prints_steps_sizes_ties_and_bad_records(log, tmp_path):
     )
     assert "bad records 49 48" in text
     assert (
-        "users 4 items 6 interactions 48 density 200.0000% mean history 12.0 longest history 12 repeats 75.00%" in text
+        "users 4 items 6 interactions 48 density 50.0000% mean history 12.0 longest history 12 repeats 75.00%" in text
     )
     assert "rows of test 4" in text
     assert "0.00% of the test targets hang on that" in text
