@@ -75,7 +75,7 @@ def prepare(
         output: The folder to make.
         metadata: A file of the items, for their titles.
         preset: A published processing that the source knows, ``"s3rec"`` for instance. ``options`` go before it.
-        memory_limit: For DuckDB, ``"4GB"`` for instance; it spills to disk, beside ``output``. By default four fifths
+        memory_limit: ``"4GB"`` for instance; what does not fit goes to disk, beside ``output``. By default four fifths
             of the memory.
         threads: For DuckDB; by default all.
         overwrite: Replace a prepared data set.
