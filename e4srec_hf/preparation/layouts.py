@@ -22,6 +22,8 @@ from .sql import present, sql_text
 POSITION_OF_FILE = 1 << 40
 #: What a log without a separator of its own may be separated by, in this order.
 SEPARATORS = ("::", "\t", ";", "|", ",")
+#: How many lines a file is judged by.
+LOOKED_AT = 50
 #: A quoted field that spans more lines was never closed.
 MAX_LINES_OF_RECORD = 1000
 #: Why a record is bad.
@@ -190,7 +192,7 @@ Layout = JsonLines | TextLines | Delimited
 
 
 def find_layout(log: Log, block: Block, path: str) -> Layout:
-    """How a file is laid out, by its first line.
+    """How a file is laid out, by its first lines.
 
     Raises:
         PreparationError: If a column that is needed is not there.
@@ -198,9 +200,11 @@ def find_layout(log: Log, block: Block, path: str) -> Layout:
     if "line" in log.columns:
         return TextLines(_schema(pa.string()))
     columns = tuple(log.columns)
-    line = next((line for line in block.lines.to_pylist() if line.strip()), "")
-    if not line or line.lstrip().startswith("{"):  # of nothing, any layout makes nothing
+    lines = [line for line in block.lines.slice(0, LOOKED_AT).to_pylist() if line.strip()]
+    objects = sum(line.lstrip().startswith("{") for line in lines)
+    if 2 * objects >= len(lines):  # of nothing, any layout makes nothing
         return JsonLines(log)
+    line = lines[0]
     separators = SEPARATORS if log.separator is None else (log.separator,)
     numbers = [aliases[0] for aliases in log.columns.values()]
     if all(number.isdecimal() and int(number) for number in numbers):
@@ -216,8 +220,8 @@ def find_layout(log: Log, block: Block, path: str) -> Layout:
         return Delimited(separator, log.quoted, tuple(fields), columns, places, len(fields))
     if log.headerless and not places:
         width = len(log.headerless)
-        fitting = [s for s in separators if len(_fields(line, s, log.quoted)) == width] or separators
-        return Delimited(fitting[0], log.quoted, None, columns, _by_order(log), width)
+        fits = {s: sum(len(_fields(line, s, log.quoted)) == width for line in lines) for s in separators}
+        return Delimited(max(fits, key=lambda s: fits[s]), log.quoted, None, columns, _by_order(log), width)
     shown = _fields(line, max(separators, key=line.count), log.quoted)
     wanted = ", ".join(repr(log.columns[column][0]) for column in missing)
     raise PreparationError(

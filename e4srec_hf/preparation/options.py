@@ -155,5 +155,7 @@ def microseconds(moment: str, name: str = "time") -> int:
 
 def moment(time: int) -> str:
     """Microseconds since 1970 as ISO 8601 in UTC."""
-    text = (datetime(1970, 1, 1) + timedelta(microseconds=time)).isoformat()
-    return f"{text}Z"
+    try:
+        return f"{(datetime(1970, 1, 1) + timedelta(microseconds=time)).isoformat()}Z"
+    except OverflowError:  # before the year 1
+        return f"{time / 1e6} s"

@@ -104,7 +104,7 @@ def prepare(
             facts, rejected = _prepare(
                 connection, kind, chosen, files, extra, stage, scratch, name or final.absolute().name
             )
-        except duckdb.OutOfMemoryException as error:
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise PreparationError(f"memory_limit {memory_limit} is too small, or the disk is full: {error}") from error
         finally:
             connection.close()

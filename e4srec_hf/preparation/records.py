@@ -36,6 +36,7 @@ from .source import Log, Source
 from .sql import present, sql_name, sql_text
 
 DAY = 86_400_000_000
+SPECIAL = "an item id that stands for no item: [PAD] or [UNK]"
 #: A number as large or larger is in the next smaller unit, of those that a time may be in.
 UNITS = (("s", 1e11, 1e6), ("ms", 1e14, 1e3), ("us", 1e17, 1.0), ("ns", None, 1e-3))
 
@@ -259,7 +260,7 @@ def _insert_interactions(columns: str, source: Source, options: PreparationOptio
                 WHEN user_id IS NULL THEN 'no user'
                 WHEN item_id IS NULL THEN 'no item'
                 WHEN item_id IN ({sql_text(PAD_TOKEN)}, {sql_text(UNK_TOKEN)})
-                    THEN 'an item id that stands for no item: [PAD] or [UNK]'
+                    THEN {sql_text(SPECIAL)}
                 WHEN moment IS NULL THEN 'no time'
                 WHEN time IS NULL THEN 'a time that is not understood'
                 {too_early}
@@ -277,6 +278,7 @@ def _insert_interactions(columns: str, source: Source, options: PreparationOptio
 
 def _insert_sequences(columns: str, source: Source, options: PreparationOptions, now: int) -> str:
     """SQL that reads lines of the reference text format; the order in a line is that of time."""
+    special = f"{sql_text(PAD_TOKEN)}, {sql_text(UNK_TOKEN)}"
     return f"""
         INSERT INTO records
         WITH columns AS ({columns}),
@@ -294,10 +296,10 @@ def _insert_sequences(columns: str, source: Source, options: PreparationOptions,
             SELECT position, fields[1] AS user_id, unnest(fields[2:]) AS item_id,
                 generate_subscripts(fields[2:], 1) AS place FROM judged WHERE reason IS NULL
         )
-        SELECT row_number() OVER (ORDER BY position, place), user_id, item_id, 0, NULL, NULL, NULL,
-            CASE WHEN item_id IN ({sql_text(PAD_TOKEN)}, {sql_text(UNK_TOKEN)})
-                THEN 'an item id that stands for no item: [PAD] or [UNK]' END,
-            item_id FROM items
+        SELECT row_number() OVER (ORDER BY position, place), user_id, item_id, 0, NULL, NULL, NULL, NULL, NULL
+        FROM items WHERE item_id NOT IN ({special})
+        UNION ALL SELECT position, NULL, NULL, NULL, NULL, NULL, NULL, {sql_text(SPECIAL)}, item_id
+        FROM items WHERE item_id IN ({special})
         UNION ALL SELECT position, NULL, NULL, NULL, NULL, NULL, NULL, reason, content FROM judged
         WHERE reason IS NOT NULL"""
 

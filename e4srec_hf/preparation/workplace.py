@@ -51,7 +51,12 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
         check_output(output, overwrite=overwrite)
         if output.exists():
             output.rename(old)
-        os.rename(stage, output)
+        try:
+            os.rename(stage, output)
+        except BaseException:
+            if old.exists():
+                old.rename(output)
+            raise
     finally:
         lock.release()
         shutil.rmtree(work, ignore_errors=True)
