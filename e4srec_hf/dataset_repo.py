@@ -274,7 +274,7 @@ def _write_card(directory: Path, facts: Mapping[str, Any], repo_id: str, fields:
         splits=table(("split", "rows"), [(split, f"{facts['splits'][split]:,}") for split in SPLITS]),
         kind=kind,
         protocol=describe_split(split_facts),
-        picture=PICTURE_NAME if Path(directory, PICTURE_NAME).is_file() else None,
+        picture=facts.get("picture"),
         short=f"{facts['short']:,}" if facts["short"] else None,
         min_items=MIN_ITEMS,
         repo_id=python_literal(repo_id),

@@ -5,6 +5,7 @@ python examples/evaluate.py outputs/e4srec --dataset Beauty.txt --negatives 99
 
 import argparse
 import json
+from pathlib import Path
 
 import torch
 from transformers import AutoModel, AutoTokenizer
@@ -32,6 +33,8 @@ def main() -> None:
     parser.add_argument("--device", help="By default the GPU where there is one.")
     parser.add_argument("--json", action="store_true", help="Print every metric as JSON too.")
     arguments = parser.parse_args()
+    if (Path(arguments.model) / "sasrec").is_dir() and not (Path(arguments.model) / "config.json").exists():
+        parser.error(f"{arguments.model} holds no model itself: evaluate {Path(arguments.model) / 'sasrec'}")
 
     if arguments.dataset == "demo":
         data = from_sequences(make_demo_world().sequences, "demo", "the demo, made on the spot")

@@ -63,18 +63,28 @@ def read_chunks(connection: duckdb.DuckDBPyConnection, size: int = CHUNK) -> Ite
         " ORDER BY u, time, tie, position",
     )
     names = _Names(_stream(connection.cursor(), "SELECT name FROM users ORDER BY code"))
-    waiting: list[pa.RecordBatch] = []
+    waiting = pa.table({"u": pa.array([], pa.int32()), "i": pa.array([], pa.int32()), "time": pa.array([], pa.int64())})
     for batch in rows:
-        waiting.append(batch)
-        if sum(map(len, waiting)) >= size:
-            table = pa.Table.from_batches(waiting).combine_chunks()
-            users = table["u"].to_numpy()
-            end = int(np.searchsorted(users, users[-1]))  # the last user may go on
-            if end:
-                yield _chunk(table.slice(0, end), names)
-            waiting = table.slice(end).to_batches()
-    if any(map(len, waiting)):
-        yield _chunk(pa.Table.from_batches(waiting), names)
+        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
+        while end := _end_of_chunk(waiting, size):
+            yield _chunk(waiting.slice(0, end), names)
+            waiting = waiting.slice(end)
+    if len(waiting):
+        yield _chunk(waiting, names)
+
+
+def _end_of_chunk(rows: pa.Table, size: int) -> int:
+    """Where a chunk ends: at the last user who fits into ``size``, or behind a larger one; 0 while that is not known.
+
+    It hangs on the rows alone and not on how they came in batches, so that the files are the same with any threads.
+    """
+    if len(rows) <= size:
+        return 0
+    users = rows["u"].to_numpy()
+    end = int(np.searchsorted(users, users[size]))
+    if end == 0:
+        end = int(np.searchsorted(users, users[0], side="right"))
+    return end if end < len(users) else 0
 
 
 def ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:

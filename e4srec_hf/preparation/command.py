@@ -30,7 +30,10 @@ def prepare_command(
     output: Annotated[Path, typer.Option(help="Folder to make.")],
     metadata: Annotated[str | None, typer.Option(help="File of the items, for their titles.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A published processing, s3rec; other options go before it.")
+        str | None,
+        typer.Option(
+            help="A published processing: s3rec (amazon-2014, amazon-2018, yelp, lastfm-hetrec). Options go before it."
+        ),
     ] = None,
     owner: Annotated[str | None, typer.Option(help="Whose the sequences are, where a source offers a choice.")] = None,
     min_rating: Annotated[float | None, typer.Option(help="Drop lower ratings.")] = None,
@@ -63,10 +66,11 @@ def prepare_command(
         typer.Option(help="For time and ratio: which of a user's items in a period are targets; last by default."),
     ] = None,
     user_column: Annotated[
-        str | None, typer.Option(help="Of a table: a name, or a number where there is no header.")
+        str | None,
+        typer.Option(help="Of a table: a name, user_id by default, or a number, from 1, where there is no header."),
     ] = None,
-    item_column: Annotated[str | None, typer.Option(help="Of a table.")] = None,
-    time_column: Annotated[str | None, typer.Option(help="Of a table.")] = None,
+    item_column: Annotated[str | None, typer.Option(help="Of a table; item_id by default.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Of a table; timestamp by default.")] = None,
     rating_column: Annotated[str | None, typer.Option(help="Of a table.")] = None,
     title_column: Annotated[str | None, typer.Option(help="Of a table: of the items' titles.")] = None,
     separator: Annotated[str | None, typer.Option(help="Of a table; found out by default. \\t is a tab.")] = None,
@@ -74,7 +78,7 @@ def prepare_command(
         Literal["auto", "s", "ms", "us", "ns"] | None, typer.Option(help="Of times that are numbers.")
     ] = None,
     time_format: Annotated[
-        str | None, typer.Option(help="Of times that are neither numbers nor ISO 8601: strptime.")
+        str | None, typer.Option(help="Of times that are neither numbers nor ISO 8601: %d.%m.%Y for instance.")
     ] = None,
     negative_times: Annotated[
         Literal["reject", "keep"] | None, typer.Option(help="Whether a time before 1970 is a bad record.")
@@ -84,7 +88,10 @@ def prepare_command(
     max_rejected: Annotated[
         float | None, typer.Option(help="Share of bad records that is borne; 0.01 by default.")
     ] = None,
-    memory_limit: Annotated[str | None, typer.Option(help="4GB for instance; what does not fit goes to disk.")] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(help="4GB for instance, four fifths of the memory by default; what does not fit goes to disk."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="By default all.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the data set; by default as the folder.")] = None,
     licence: Annotated[str | None, typer.Option("--license", help="Of the data, as the Hub names licences.")] = None,

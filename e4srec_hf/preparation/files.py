@@ -64,12 +64,14 @@ def find_files(paths: Sequence[str]) -> list[str]:
         system, name = _open_system(path)
         if system.exists(name):
             if system.isdir(name):
-                raise PreparationError(f"{path} is a folder: name its files, for instance {path.rstrip('/')}/*.json.gz")
+                raise PreparationError(
+                    f"{shown(path)} is a folder: name its files, for instance {shown(path).rstrip('/')}/*.json.gz"
+                )
             found.append(path)
             continue
-        matches = sorted(system.glob(name)) if "*" in path else []
+        matches = [match for match in sorted(system.glob(name)) if not system.isdir(match)] if "*" in path else []
         if not matches:
-            raise PreparationError(f"{path}: there is no such file.")
+            raise PreparationError(f"{shown(path)}: there is no such file.")
         found += [cast(str, system.unstrip_protocol(match)) if "://" in path else match for match in matches]
     if len(set(found)) < len(found):
         raise PreparationError("A file is named twice: its interactions would count twice.")
@@ -80,7 +82,7 @@ def _open_system(path: str) -> tuple[Any, str]:
     try:
         return url_to_fs(path)
     except (ImportError, ValueError) as error:
-        raise PreparationError(f"{path} cannot be opened: {error}") from error
+        raise PreparationError(f"{shown(path)} cannot be opened: {error}") from error
 
 
 def recorded_name(path: str) -> str:
@@ -91,6 +93,11 @@ def recorded_name(path: str) -> str:
         return "::".join(recorded_name(part) for part in path.split("::"))
     parts = urlsplit(path)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def shown(path: str) -> str:
+    """How a file is called in a message: a URL without secrets."""
+    return recorded_name(path) if "://" in path else path
 
 
 @contextmanager
@@ -109,9 +116,9 @@ def decompressed(raw: HashedStream, path: str) -> IO[bytes]:
     stream = io.BufferedReader(raw, BLOCK)
     start = stream.peek(8)[:8]
     if start[:4] == b"PK\x03\x04":
-        raise PreparationError(f"{path} is a zip archive: name the file in it, zip://name::{path}")
+        raise PreparationError(f"{shown(path)} is a zip archive: name the file in it, zip://name::{shown(path)}")
     if start[:4] == b"\x28\xb5\x2f\xfd":
-        raise PreparationError(f"{path} is compressed with Zstandard, which is not read: decompress it first.")
+        raise PreparationError(f"{shown(path)} is compressed with Zstandard, which is not read: decompress it first.")
     for magic, opener in DECOMPRESSORS.items():
         if start.startswith(magic):
             return cast(IO[bytes], opener(stream))

@@ -45,7 +45,7 @@ def select_interactions(connection: duckdb.DuckDBPyConnection, options: Preparat
         steps.append({"step": name, "rows_in": rows, "rows_out": left})
         rows = left
 
-    step("bad records", counts[1])
+    step("reading", counts[1])
     for name, rows_of_it in skipped:
         step(name, rows - rows_of_it)
     for name, left in zip(filters, counts[2:], strict=True):
@@ -58,11 +58,11 @@ def select_interactions(connection: duckdb.DuckDBPyConnection, options: Preparat
     if options.repeats != "keep":
         with bar_of(connection, "dropping repeats"):
             _drop_repeats(connection, options.repeats)
-        step(f"repeats ({options.repeats})", count(connection, "SELECT count(*) FROM interactions"))
+        step(f"repeats: {options.repeats}", count(connection, "SELECT count(*) FROM interactions"))
     if max(options.user_core, options.item_core) > 1:
         rounds = _k_core(connection, options.user_core, options.item_core)
         step(
-            f"{options.user_core}-core of users, {options.item_core}-core of items, {rounds} rounds",
+            f"{options.user_core}-core of users, {options.item_core}-core of items, rounds: {rounds}",
             count(connection, "SELECT sum(n) FROM users"),
         )
     return steps
@@ -71,11 +71,11 @@ def select_interactions(connection: duckdb.DuckDBPyConnection, options: Preparat
 def _filters(options: PreparationOptions) -> dict[str, str]:
     filters = {"skipped": "skipped IS NULL"}
     if options.min_rating is not None:
-        filters[f"ratings below {options.min_rating:g}"] = f"rating >= {options.min_rating}"
+        filters[f"ratings of {options.min_rating:g} and more"] = f"rating >= {options.min_rating}"
     if options.start is not None:
-        filters[f"before {options.start}"] = f"time >= {microseconds(options.start)}"
+        filters[f"from {options.start} on"] = f"time >= {microseconds(options.start)}"
     if options.end is not None:
-        filters[f"after {options.end}"] = f"time <= {microseconds(options.end)}"
+        filters[f"up to {options.end}"] = f"time <= {microseconds(options.end)}"
     return filters
 
 
@@ -156,7 +156,7 @@ def _drop(connection: duckdb.DuckDBPyConnection, table: str, code: str, core: in
 
 
 def time_at(connection: duckdb.DuckDBPyConnection, rank: int) -> int:
-    """The time of the interaction that is left with this rank, from 0, by time."""
+    """The time of the interaction that is left with this rank by time, from 0 and below their number."""
     return count(
         connection,
         f"""SELECT min(time) FROM (

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import PreparationError
+from .files import shown
 from .lines import MAX_LINE, Block
 from .source import Log
-from .sql import present, sql_text
+from .sql import present, sql_text, whole_number
 
 #: A record's position is the number of its file times this, plus the number of its line.
 POSITION_OF_FILE = 1 << 40
@@ -30,6 +31,11 @@ MAX_LINES_OF_RECORD = 1000
 BAD_QUOTES = "quotes that are not closed or stand in the wrong place"
 NO_OBJECT = "no JSON object"
 REPEATED_HEADER = "the header again"
+#: What to do about a column that is not there.
+WRONG_FILE = (
+    "Is it the right file for this source? For a table, --user-column, --item-column and --time-column say which "
+    "column is which."
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class JsonLines:
         aliases = [alias for names in self.log.columns.values() for alias in names]
         pointers = ", ".join(sql_text("/" + alias.replace("~", "~0").replace("/", "~1")) for alias in aliases)
         columns = ", ".join(
-            f"coalesce({', '.join(present(f'found[{aliases.index(name) + 1}]') for name in names)}) AS {column}"
+            f"coalesce({', '.join(present(_scalar(aliases.index(name) + 1)) for name in names)}) AS {column}"
             for column, names in self.log.columns.items()
         )
         return f"""
@@ -70,7 +76,10 @@ class JsonLines:
                     ELSE as_json(record)
                 END AS object FROM batches
             ),
-            found AS (SELECT *, json_extract_string(object, [{pointers}]) AS found FROM objects)
+            found AS (
+                SELECT *, json_extract_string(object, [{pointers}]) AS found, json_type(object, [{pointers}]) AS types
+                FROM objects
+            )
             SELECT position,
                 CASE WHEN reason IS NULL AND object IS NULL THEN {sql_text(NO_OBJECT)} ELSE reason END AS reason,
                 record AS content, {columns}
@@ -103,6 +112,7 @@ class Delimited:
         columns: The columns wanted.
         places: Column to its place among the fields, from 0.
         width: How many fields a record has.
+        header_line: Number of the line of the header; 0 where there is none.
     """
 
     separator: str
@@ -111,6 +121,7 @@ class Delimited:
     columns: tuple[str, ...]
     places: Mapping[str, int]
     width: int
+    header_line: int = 0
 
     @property
     def schema(self) -> pa.Schema:
@@ -119,11 +130,11 @@ class Delimited:
 
     def batches(self, blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
         """Records whose line is not empty, and the bad ones."""
-        skip_header = self.header is not None
+        header = pa.scalar(file * POSITION_OF_FILE + self.header_line)
         carried: list[str] = []  # lines of a record that may go on in the next block
         for block in blocks:
             bad = list(block.bad)
-            if carried or (self.quoted and block.has_quotes):
+            if carried or (self.quoted and len(self.separator) == 1 and block.has_quotes):
                 lines = [*carried, *(f"{line}\n" for line in block.lines.to_pylist())]
                 first = block.first - len(carried)
                 with _fields_of_any_size():
@@ -134,8 +145,8 @@ class Delimited:
             else:
                 fields = pc.split_pattern(block.lines, self.separator)
                 batch = _batch(_positions(block, file), fields, pc.binary_length(block.lines), self.schema)
-            if skip_header and len(batch):
-                batch, skip_header = batch.slice(1), False
+            if block.first <= self.header_line < block.first + len(block.lines):
+                batch = batch.filter(pc.not_equal(batch["position"], header))
             yield batch
             if bad:
                 yield bad_batch(bad, file, self.schema)
@@ -147,25 +158,26 @@ class Delimited:
         numbers: list[int] = []
         records: list[list[str]] = []
         bad: list[tuple[int, str, str]] = []
-        start = 0
-        while start < len(lines):
-            place = start  # where the record begins that is read now
-            reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), delimiter=self.separator, strict=True)
-            try:
-                for record in reader:
-                    if start + reader.line_num - place > MAX_LINES_OF_RECORD:
-                        raise csv.Error
-                    if record:
-                        numbers.append(first + place)
-                        records.append(record)
-                    place = start + reader.line_num
-                break
-            except csv.Error:
-                at_end = start + reader.line_num >= len(lines)
-                if at_end and not is_end and len(lines) - place <= MAX_LINES_OF_RECORD:
-                    return numbers, records, bad, lines[place:]
-                bad.append((first + place, BAD_QUOTES, lines[place].rstrip("\n")))
-                start = place + 1
+        place = 0
+        while place < len(lines):
+            behind, record = place + 1, []
+            if '"' not in lines[place]:
+                line = lines[place].rstrip("\n")
+                record = line.split(self.separator) if line else []
+            else:
+                window = range(place, min(place + MAX_LINES_OF_RECORD, len(lines)))
+                reader = csv.reader(map(lines.__getitem__, window), delimiter=self.separator, strict=True)
+                try:
+                    record = next(reader)
+                    behind = place + reader.line_num
+                except csv.Error:
+                    if not is_end and len(window) < MAX_LINES_OF_RECORD:
+                        return numbers, records, bad, lines[place:]
+                    bad.append((first + place, BAD_QUOTES, lines[place].rstrip("\n")))
+            if record:
+                numbers.append(first + place)
+                records.append(record)
+            place = behind
         return numbers, records, bad, []
 
     def columns_sql(self) -> str:
@@ -188,6 +200,15 @@ class Delimited:
             FROM batches"""
 
 
+def _scalar(place: int) -> str:
+    """SQL for the text of a JSON value, NULL where it is no text and no number; 5.0 is 5, as in a table."""
+    value = f"found[{place}]"
+    return f"""CASE
+        WHEN types[{place}] IN ('VARCHAR', 'BIGINT', 'UBIGINT', 'HUGEINT', 'UHUGEINT') THEN {value}
+        WHEN types[{place}] = 'DOUBLE' AND isfinite(try_cast({value} AS DOUBLE)) THEN {whole_number(value)}
+    END"""
+
+
 Layout = JsonLines | TextLines | Delimited
 
 
@@ -205,6 +226,7 @@ def find_layout(log: Log, block: Block, path: str) -> Layout:
     if 2 * objects >= len(lines):  # of nothing, any layout makes nothing
         return JsonLines(log)
     line = lines[0]
+    header_line = block.first + pc.index(block.lines, line).as_py()
     separators = SEPARATORS if log.separator is None else (log.separator,)
     numbers = [aliases[0] for aliases in log.columns.values()]
     if all(number.isdecimal() and int(number) for number in numbers):
@@ -217,16 +239,14 @@ def find_layout(log: Log, block: Block, path: str) -> Layout:
     )
     missing = [column for column in log.columns if column not in (*places, *log.optional)]
     if places and not missing:
-        return Delimited(separator, log.quoted, tuple(fields), columns, places, len(fields))
+        return Delimited(separator, log.quoted, tuple(fields), columns, places, len(fields), header_line)
     if log.headerless and not places:
         width = len(log.headerless)
         fits = {s: sum(len(_fields(line, s, log.quoted)) == width for line in lines) for s in separators}
         return Delimited(max(fits, key=lambda s: fits[s]), log.quoted, None, columns, _by_order(log), width)
-    shown = _fields(line, max(separators, key=line.count), log.quoted)
+    seen = _fields(line, max(separators, key=line.count), log.quoted)
     wanted = ", ".join(repr(log.columns[column][0]) for column in missing)
-    raise PreparationError(
-        f"{path} has no column {wanted}. The first line reads {shown[:20]}: say which column is which."
-    )
+    raise PreparationError(f"{shown(path)} has no column {wanted}. The first line reads {seen[:20]}. {WRONG_FILE}")
 
 
 def _by_name(log: Log, fields: Sequence[str]) -> dict[str, int]:
@@ -241,7 +261,9 @@ def _by_name(log: Log, fields: Sequence[str]) -> dict[str, int]:
 def _by_number(log: Log, width: int, path: str) -> dict[str, int]:
     places = {column: int(aliases[0]) - 1 for column, aliases in log.columns.items()}
     if max(places.values()) >= width:
-        raise PreparationError(f"{path} has {width} columns, and column {max(places.values()) + 1} is asked for.")
+        raise PreparationError(
+            f"{shown(path)} has {width} columns, and column {max(places.values()) + 1} is asked for."
+        )
     return places
 
 
@@ -261,7 +283,7 @@ def _fields_of_any_size() -> Iterator[None]:
 def _fields(line: str, separator: str, quoted: bool) -> list[str]:
     if quoted and len(separator) == 1:
         try:
-            return next(csv.reader([line], delimiter=separator), [])
+            return next(csv.reader([line], delimiter=separator, strict=True), [])
         except csv.Error:
             pass
     return line.split(separator)

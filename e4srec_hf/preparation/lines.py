@@ -17,6 +17,13 @@ MAX_LINE = 1 << 25
 #: So much is kept of it.
 KEPT_OF_LONG_LINE = 1000
 BOM = codecs.BOM_UTF8
+#: Byte-order marks of wide encodings, the longer ones first.
+WIDE = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 #: Why a line cannot be read.
 BAD_ENCODING, TOO_LONG = "bytes that are no text in the encoding", f"a line of more than {MAX_LINE >> 20} MiB"
 
@@ -76,9 +83,10 @@ def _with_last(parts: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
 def _as_utf8(stream: IO[bytes], encoding: str | None) -> Iterator[bytes]:
     """Blocks of bytes in UTF-8; what does not belong to the encoding stays as bytes that are no UTF-8."""
     first = stream.read(BLOCK)
-    if encoding is None and first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    if encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+    if encoding is None:
+        encoding = next((name for mark, name in WIDE if first.startswith(mark)), "utf-8")
+    encoding = codecs.lookup(encoding).name
+    if encoding in ("utf-8", "utf-8-sig"):
         while first:
             yield first
             first = stream.read(BLOCK)

@@ -1,9 +1,13 @@
 """What can be chosen when a data set is prepared."""
 
+import codecs
+import math
 import re
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta, timezone
 from typing import Any
+
+import duckdb
 
 from .errors import PreparationError
 from .source import Source
@@ -86,11 +90,20 @@ class PreparationOptions:
                 microseconds(getattr(self, name), name)
         if self.start and self.end and microseconds(self.start) > microseconds(self.end):
             raise PreparationError(f"start {self.start} is after end {self.end}.")
-        if self.encoding is not None:
-            try:
-                "".encode(self.encoding)
-            except LookupError as error:
-                raise PreparationError(f"encoding: {error}") from error
+        if self.min_rating is not None and not math.isfinite(self.min_rating):
+            raise PreparationError(f"min_rating must be a number, not {self.min_rating}")
+        self._check_encoding()
+
+    def _check_encoding(self) -> None:
+        if self.encoding is None:
+            return
+        try:
+            found = codecs.lookup(self.encoding)
+            "a".encode(self.encoding)
+        except (LookupError, UnicodeError) as error:
+            raise PreparationError(f"encoding: {error}") from error
+        if found.name in ("idna", "punycode", "unicode-escape", "raw-unicode-escape"):
+            raise PreparationError(f"encoding: {self.encoding} is no encoding of files.")
 
     def _check_split(self) -> None:
         dates = (self.validation_from, self.test_from)
@@ -121,6 +134,7 @@ def make_options(source: Source, preset: str | None, given: dict[str, Any]) -> P
         raise PreparationError(f"{source.name} has no preset {preset!r}; it {known}.")
     if unknown := set(given) - {field.name for field in fields(PreparationOptions)}:
         raise PreparationError(f"There is no option {', '.join(sorted(unknown))}.")
+    _check_effect(given)
     options = PreparationOptions(
         **{"time_unit": source.time_unit, "owner": next(iter(source.owners))}
         | (dict(source.presets[preset]) if preset else {})
@@ -133,8 +147,24 @@ def make_options(source: Source, preset: str | None, given: dict[str, Any]) -> P
         if options.split == "time" or any(getattr(options, name) for name in timed):
             raise PreparationError(f"{source.name} has no times: it cannot be filtered or split by them.")
     if source.rating is None and options.min_rating is not None:
-        raise PreparationError(f"{source.name} has no ratings, so there is no min_rating.")
+        raise PreparationError(
+            f"{source.name} has no ratings, so there is no min_rating; of a table, name rating_column."
+        )
+    for form in (options.time_format, *source.time_formats):
+        try:
+            duckdb.execute("SELECT try_strptime('', ?)", [form])
+        except duckdb.Error as error:
+            raise PreparationError(f"time_format {form!r}: {error}") from error
     return options
+
+
+def _check_effect(given: dict[str, Any]) -> None:
+    """Refuse an option that would change nothing, for something else was meant."""
+    periods = [name for name in ("targets", "validation_share", "test_share") if name in given]
+    if periods and given.get("split", "leave_one_out") == "leave_one_out":
+        raise PreparationError(f"{', '.join(periods)}: only with split='time' or split='ratio'.")
+    if "ties_seed" in given and given.get("ties") != "shuffle":
+        raise PreparationError("ties_seed: only with ties='shuffle'.")
 
 
 def microseconds(moment: str, name: str = "time") -> int:

@@ -92,7 +92,7 @@ def prepare(
     """
     kind = find_source(source)
     chosen = make_options(kind, preset, options)
-    final = Path(output)
+    final = Path(os.path.realpath(output))  # what a link leads to is replaced, not the link
     check_output(final, overwrite=overwrite)
     files = find_files([os.fspath(path) for path in paths])
     if not files:
@@ -101,9 +101,7 @@ def prepare(
     with workplace(final, overwrite=overwrite) as (stage, scratch):
         connection = _connect(scratch, memory_limit, threads)
         try:
-            facts, rejected = _prepare(
-                connection, kind, chosen, files, extra, stage, scratch, name or final.absolute().name
-            )
+            facts, rejected = _prepare(connection, kind, chosen, files, extra, stage, scratch, name or final.name)
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise PreparationError(f"memory_limit {memory_limit} is too small, or the disk is full: {error}") from error
         finally:
@@ -111,7 +109,7 @@ def prepare(
         facts = {"source": kind.name, "preset": preset, **facts}
         write_json(stage / PREPARATION_NAME, facts)
         write_json(stage / FACTS_NAME, dataset_facts(facts))
-        refresh_dataset_card(stage, os.fspath(output), license=license)
+        refresh_dataset_card(stage, final.name, license=license)
     return Preparation(facts, rejected)
 
 
@@ -147,7 +145,7 @@ def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> du
 
 def _bytes(size: str) -> float:
     """The bytes that ``"4GB"`` or ``"500 MiB"`` says."""
-    found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?)(i?)B\s*", size, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B\s*", size, re.IGNORECASE)
     if not found:
         raise PreparationError(f"memory_limit is a size like 4GB or 500MiB, not {size!r}")
     number, prefix, binary = found.groups()
@@ -171,8 +169,13 @@ def _prepare(
     rejected = write_rejected(connection, [recorded_name(path) for path in (*files, *metadata)], stage / REJECTED_NAME)
     described = describe_rejected(rejected, stage / REJECTED_NAME)
     records = count(connection, "SELECT count(*) FROM records")
-    all_records = records + sum(file["records"] for file in titled)
-    check_rejected(rejected, all_records, options.max_rejected, described)
+    if not records:
+        raise PreparationError("There are no records: the files are empty.")
+    bad = count(connection, "SELECT count(*) FROM records WHERE reason IS NOT NULL")
+    check_rejected(bad, records, options.max_rejected, described)
+    check_rejected(
+        sum(rejected.values()) - bad, sum(file["records"] for file in titled), options.max_rejected, described
+    )
     if source.title is not None:
         collect_titles(connection)
     steps = select_interactions(connection, options)
@@ -186,10 +189,20 @@ def _prepare(
             writer.write(chunk)
             bar.update(len(chunk.items))
     writer.close()
+    splits = writer.counts.splits
+    if not splits["train"]:
+        raise PreparationError("Nothing is left to train on: all interactions are in the validation and test periods.")
+    if cuts is not None and not (splits["validation"] and splits["test"]):
+        last = moment(writer.counts.last_time or 0)
+        raise PreparationError(
+            f"Validation from {moment(cuts[0])} has {splits['validation']:,} targets, test from {moment(cuts[1])} has "
+            f"{splits['test']:,}; the last interaction is at {last}. Choose other moments."
+        )
     with_title = writer.write_items(_titles(connection))
-    draw(writer.counts, name, stage / PICTURE_NAME)
     return {
         "name": name,
+        "columns": {column: list(names) for column, names in source.log.columns.items()},
+        "separator": source.log.separator,
         "options": options.to_dict(),
         "files": read,
         "metadata": titled,
@@ -198,6 +211,7 @@ def _prepare(
         "cuts": None if cuts is None else [moment(cut) for cut in cuts],
         **summary(writer.counts),
         "items_with_title": with_title,
+        "picture": PICTURE_NAME if draw(writer.counts, name, stage / PICTURE_NAME) else None,
         "sha256": writer.digest.hexdigest(),
         "software": {"e4srec-hf": __version__, "duckdb": duckdb.__version__, "pyarrow": pa.__version__},
     }, described
@@ -224,8 +238,13 @@ def _cuts(connection: duckdb.DuckDBPyConnection, options: PreparationOptions, in
     """When validation and test begin."""
     if options.validation_from and options.test_from:
         return microseconds(options.validation_from), microseconds(options.test_from)
-    validation = 1 - options.validation_share - options.test_share
-    return (
-        time_at(connection, round(interactions * validation)),
-        time_at(connection, round(interactions * (1 - options.test_share))),
+    shares = (options.validation_share + options.test_share, options.test_share)
+    validation, test = (
+        time_at(connection, min(round(interactions * (1 - share)), interactions - 1)) for share in shares
     )
+    if validation == test:
+        raise PreparationError(
+            f"So many interactions are at {moment(test)} that validation and test would begin together: give "
+            "validation_from and test_from, or larger shares."
+        )
+    return validation, test

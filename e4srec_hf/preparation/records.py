@@ -27,8 +27,9 @@ from .files import (
     first_bytes,
     open_raw,
     recorded_name,
+    shown,
 )
-from .layouts import POSITION_OF_FILE, find_layout
+from .layouts import POSITION_OF_FILE, WRONG_FILE, find_layout
 from .lines import Block, read_lines
 from .options import PreparationOptions
 from .progress import bar_of
@@ -82,10 +83,13 @@ def read_log(
     def statement(columns: str) -> str:
         return insert(columns, source, options, now)
 
-    return [
-        _read_file(connection, path, source.log, options.encoding, number, work, statement)
-        for number, path in enumerate(paths)
-    ]
+    facts: list[dict[str, Any]] = []
+    for number, path in enumerate(paths):
+        found = _read_file(connection, path, source.log, options.encoding, number, work, statement)
+        if twins := [other["name"] for other in facts if other["sha256"] == found["sha256"] and found["bytes"]]:
+            raise PreparationError(f"{shown(path)} and {twins[0]} have the same content: it would count twice.")
+        facts.append(found)
+    return facts
 
 
 def read_titles(
@@ -111,10 +115,11 @@ def read_titles(
         lambda columns: f"CREATE TABLE metadata AS SELECT * FROM ({columns})",
     )
     connection.execute(
-        "INSERT INTO bad_metadata SELECT position, reason, content FROM metadata WHERE reason IS NOT NULL"
+        "INSERT INTO bad_metadata SELECT position, coalesce(reason, 'no item'), content FROM metadata"
+        " WHERE reason IS NOT NULL OR item IS NULL"
     )
     connection.execute(
-        "INSERT INTO titles SELECT item, arg_min(title, position) FROM metadata"
+        "INSERT OR IGNORE INTO titles SELECT item, arg_min(title, position) FROM metadata"
         " WHERE reason IS NULL AND item IS NOT NULL AND title IS NOT NULL GROUP BY item"
     )
     facts["records"] = connection.execute("SELECT count(*) FROM metadata").fetchall()[0][0]
@@ -178,7 +183,12 @@ def _watched(blocks: Iterator[Block], raw: HashedStream, path: str, failure: lis
                 bar.update(raw.size - bar.n)
                 yield block
         except DECOMPRESSION_ERRORS as error:
-            failure.append(PreparationError(f"{path}: the compressed file is broken or was cut short ({error})."))
+            failure.append(
+                PreparationError(f"{shown(path)}: the compressed file is broken or was cut short ({error}).")
+            )
+            raise failure[0] from error
+        except (OSError, UnicodeError) as error:
+            failure.append(PreparationError(f"{shown(path)} could not be read to its end: {error}"))
             raise failure[0] from error
 
 
@@ -195,29 +205,44 @@ def _read_parquet(
     file = f"read_parquet({sql_text(str(local))}, file_row_number = true)"
     try:
         types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {file}").fetchall()}
-    except duckdb.Error as error:
-        raise PreparationError(f"{path} is no Parquet file that can be read: {error}") from error
-    there = {name.casefold(): name for name in types if name != "file_row_number"}
-    columns = []
-    for column, aliases in log.columns.items():
-        names = [there[alias.casefold()] for alias in aliases if alias.casefold() in there]
-        if not names and column not in log.optional:
-            raise PreparationError(
-                f"{path} has no column {aliases[0]!r}; its columns are {list(there.values())}: say which is which."
+        there = {name.casefold(): name for name in types if name != "file_row_number"}
+        columns = [
+            f"{_parquet_text(column, aliases, there, types, log, path)} AS {column}"
+            for column, aliases in log.columns.items()
+        ]
+        with bar_of(connection, f"reading {recorded_name(path)}"):
+            connection.execute(
+                statement(
+                    f"SELECT {number * POSITION_OF_FILE + 1} + file_row_number AS position, NULL::VARCHAR AS reason,"
+                    f" NULL::VARCHAR AS content, {', '.join(columns)} FROM {file}"
+                )
             )
-        text = f"CAST({sql_name(names[0])} AS VARCHAR)" if names else "NULL::VARCHAR"
-        if names and types[names[0]] in ("DOUBLE", "FLOAT"):  # as whole numbers are when one of them is missing
-            text = f"regexp_replace({text}, '\\.0$', '')"
-        columns.append(f"{present(text)} AS {column}")
-    with bar_of(connection, f"reading {recorded_name(path)}"):
-        connection.execute(
-            statement(
-                f"SELECT {number * POSITION_OF_FILE + 1} + file_row_number AS position, NULL::VARCHAR AS reason,"
-                f" NULL::VARCHAR AS content, {', '.join(columns)} FROM {file}"
-            )
-        )
+    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.BinderException) as error:
+        raise PreparationError(f"{shown(path)} is no Parquet file that can be read: {error}") from error
     local.unlink()
     return {"name": recorded_name(path), **facts}
+
+
+def _parquet_text(
+    column: str, aliases: Sequence[str], there: dict[str, str], types: dict[str, str], log: Log, path: str
+) -> str:
+    """SQL for a column of a Parquet file as text."""
+    names = [there[alias.casefold()] for alias in aliases if alias.casefold() in there]
+    if not names and column in log.optional:
+        return "NULL::VARCHAR"
+    if not names:
+        raise PreparationError(
+            f"{shown(path)} has no column {aliases[0]!r}; its columns are {list(there.values())}. {WRONG_FILE}"
+        )
+    name, kind = sql_name(names[0]), types[names[0]]
+    if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "BLOB", "BIT", "BOOLEAN")):
+        raise PreparationError(f"{shown(path)}: the column {names[0]!r} holds {kind}, and no texts, numbers or times.")
+    text = f"CAST({name} AS VARCHAR)"
+    if kind in ("DOUBLE", "FLOAT"):  # as whole numbers are when one of them is missing
+        whole = f"CAST(CAST({name} AS BIGINT) AS VARCHAR)"
+        text = f"""CASE WHEN NOT isfinite({name}) THEN NULL
+            WHEN {name} = trunc({name}) AND abs({name}) < {1 << 53} THEN {whole} ELSE {text} END"""
+    return present(text)
 
 
 def _write_csv(spreadsheet: Path, text: Path, path: str) -> None:
@@ -225,11 +250,11 @@ def _write_csv(spreadsheet: Path, text: Path, path: str) -> None:
     try:
         from python_calamine import CalamineError, CalamineWorkbook
     except ModuleNotFoundError as error:
-        raise PreparationError(f"{path}: pip install 'e4srec-hf[excel]' reads spreadsheets.") from error
+        raise PreparationError(f"{shown(path)}: pip install 'e4srec-hf[excel]' reads spreadsheets.") from error
     try:
         workbook = CalamineWorkbook.from_path(str(spreadsheet))
     except CalamineError as error:
-        raise PreparationError(f"{path} is no spreadsheet that can be read: {error}") from error
+        raise PreparationError(f"{shown(path)} is no spreadsheet that can be read: {error}") from error
     with text.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for row in workbook.get_sheet_by_index(0).iter_rows():
@@ -241,7 +266,11 @@ def _insert_interactions(columns: str, source: Source, options: PreparationOptio
     owner = source.owners[str(options.owner)]
     skips = " ".join(f"WHEN {condition} THEN {sql_text(name)}" for name, condition in owner.skips.items())
     too_early = "WHEN time < 0 THEN 'a time before 1970'" if options.negative_times == "reject" else ""
-    unrated = "" if options.min_rating is None else "WHEN rating IS NULL OR isnan(rating) THEN 'no rating'"
+    unrated = (
+        ""
+        if options.min_rating is None
+        else "WHEN rating IS NULL OR isnan(rating) THEN 'no rating, or one that is no number'"
+    )
     return f"""
         INSERT INTO records
         WITH columns AS ({columns}),
@@ -289,6 +318,7 @@ def _insert_sequences(columns: str, source: Source, options: PreparationOptions,
                 WHEN len(fields) = 0 THEN 'no user'
                 WHEN len(fields) = 1 THEN 'a user without items'
                 WHEN row_number() OVER (PARTITION BY fields[1], reason IS NULL ORDER BY position) > 1
+                    OR fields[1] IN (SELECT user_id FROM records WHERE user_id IS NOT NULL)
                     THEN 'a user who came before'
             END AS reason) FROM cut
         ),
@@ -296,7 +326,8 @@ def _insert_sequences(columns: str, source: Source, options: PreparationOptions,
             SELECT position, fields[1] AS user_id, unnest(fields[2:]) AS item_id,
                 generate_subscripts(fields[2:], 1) AS place FROM judged WHERE reason IS NULL
         )
-        SELECT row_number() OVER (ORDER BY position, place), user_id, item_id, 0, NULL, NULL, NULL, NULL, NULL
+        SELECT position // {POSITION_OF_FILE} * {POSITION_OF_FILE} + row_number() OVER (ORDER BY position, place),
+            user_id, item_id, 0, NULL, NULL, NULL, NULL, NULL
         FROM items WHERE item_id NOT IN ({special})
         UNION ALL SELECT position, NULL, NULL, NULL, NULL, NULL, NULL, {sql_text(SPECIAL)}, item_id
         FROM items WHERE item_id IN ({special})
@@ -308,7 +339,7 @@ def _time(source: Source, options: PreparationOptions) -> str:
     """SQL for ``moment`` as microseconds since 1970, a DOUBLE; NULL where it is not understood."""
     if options.time_format is not None:
         return f"epoch_us(try_strptime(moment, {sql_text(options.time_format)}))::DOUBLE"
-    number = "try_cast(moment AS DOUBLE)"
+    number = "(CASE WHEN NOT contains(moment, '_') THEN try_cast(moment AS DOUBLE) END)"  # SQL takes 1_000 for 1000
     if options.time_unit == "auto":
         cases = " ".join(
             f"WHEN abs({number}) < {limit} THEN {number} * {factor}" if limit else f"ELSE {_nanoseconds()}"
@@ -319,7 +350,7 @@ def _time(source: Source, options: PreparationOptions) -> str:
         as_number = _nanoseconds()
     else:
         as_number = f"{number} * {next(factor for unit, _, factor in UNITS if unit == options.time_unit)}"
-    zoned = "try_cast(moment AS TIMESTAMPTZ)"
+    zoned = "(CASE WHEN moment[1] BETWEEN '0' AND '9' THEN try_cast(moment AS TIMESTAMPTZ) END)"  # nor epoch for 1970
     formats = "".join(f", epoch_us(try_strptime(moment, {sql_text(one)}))::DOUBLE" for one in source.time_formats)
     return f"""CASE
         WHEN NOT isfinite({number}) THEN NULL

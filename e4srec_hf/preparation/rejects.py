@@ -60,15 +60,12 @@ def describe_rejected(counts: dict[str, int], path: Path) -> str:
     return "\n".join(lines)
 
 
-def check_rejected(counts: dict[str, int], records: int, most: float, description: str) -> None:
+def check_rejected(rejected: int, records: int, most: float, description: str) -> None:
     """Refuse raw data with too many bad records.
 
     Raises:
         PreparationError: If so; the first ones are shown.
     """
-    rejected = sum(counts.values())
-    if not records:
-        raise PreparationError("There are no records: the files are empty.")
     if rejected > most * records:
         raise PreparationError(
             f"{rejected:,} of {records:,} records are bad ({rejected / records:.1%}), and at most {most:.1%} may be."

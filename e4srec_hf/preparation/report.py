@@ -48,6 +48,7 @@ def dataset_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         **{name: facts[name] for name in ("name", "users", "items", "interactions", "sha256", "splits")},
         "hub_id": None,
         "titles": facts["items_with_title"],
+        "picture": facts["picture"],
         "short": facts["users_without_test_target"],
         "split": split,
         "source": describe_preparation(facts),
@@ -64,6 +65,9 @@ def describe_preparation(facts: Mapping[str, Any]) -> str:
         if (value != getattr(_PLAIN, name) and name != "owner") or (name == "owner" and value != "user")
     ]
     chosen = f"Options: {', '.join(changed)}." if changed else "All options are the defaults."
+    if facts["source"] == "table":
+        columns = [f"{name} `{names[0]}`" for name, names in facts["columns"].items()]
+        chosen += f" Columns: {', '.join(columns)}."
     files = table(("file", "bytes", "SHA-256"), [(f["name"], f"{f['bytes']:,}", f["sha256"]) for f in _files(facts)])
     steps = table(
         ("step", "rows in", "rows out"),
@@ -89,6 +93,8 @@ def describe_ties(facts: Mapping[str, Any]) -> str:
     if facts["test_targets_in_ties"] is None:
         return "No user has a test target."
     options = facts["options"]
+    if not facts["test_targets_in_ties"]:
+        return "No test target hangs on ties: no other item of its user has the same time."
     order = _TIES[options["ties"]].format(seed=options["ties_seed"])
     return (
         f"Interactions of a user at the same time stand {order}. "

@@ -20,3 +20,8 @@ def present(expression: str) -> str:
         f"CASE WHEN unicode({expression}) BETWEEN 33 AND 126 THEN {expression}"  # a quick look at its first letter
         f" WHEN trim({expression}, {sql_text(BLANKS)}) <> '' THEN {expression} END"
     )
+
+
+def whole_number(text: str) -> str:
+    """SQL for the text of a floating-point number, without the ``.0`` of a whole one."""
+    return f"regexp_replace({text}, '\\.0$', '')"

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,13 +22,12 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
     is removed by the next one for the same ``output``.
 
     Args:
-        output: Where the folder appears.
+        output: Where the folder appears, an absolute path.
         overwrite: Whether a prepared data set that is there is replaced.
 
     Raises:
         PreparationError: If something is there that may not be replaced, or another run is at work on it.
     """
-    output = output.absolute()
     work = output.parent / f".{output.name}.preparing"
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -36,15 +35,13 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
         lock.acquire()
     except Timeout as error:
         raise PreparationError(f"{output} is being prepared by another run.") from error
+    old, stage, scratch = work / "old", work / "new", work / "scratch"
     try:
-        old = work / "old"
         if old.exists() and not output.exists():  # killed between the two renames below
             old.rename(output)
         check_output(output, overwrite=overwrite)
-        for leftover in work.iterdir():
-            if leftover.name != "lock":
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        stage, scratch = work / "new", work / "scratch"
+        for leftover in (old, stage, scratch):  # an old data set was replaced, since what is there is prepared
+            shutil.rmtree(leftover, ignore_errors=True)
         stage.mkdir()
         scratch.mkdir()
         yield stage, scratch
@@ -57,9 +54,14 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
             if old.exists():
                 old.rename(output)
             raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
+        for leftover in (stage, scratch):
+            shutil.rmtree(leftover, ignore_errors=True)
+        (work / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # an old data set may still be in it, or the folder is gone
+            work.rmdir()
         lock.release()
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

@@ -5,12 +5,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from e4srec_hf.data import sequences_sha256
-from e4srec_hf.preparation import PreparationError
+from e4srec_hf.preparation import PreparationError, chunks
 from e4srec_hf.preparation.chunks import read_chunks
 from tests.preparation.raw_logs import prepare_all, rows_of, sequences_of, titles_of
 
@@ -80,7 +82,7 @@ def plain_sequences(events, options):
 
 
 def plain_splits(sequences, split):
-    """The three splits as lists of (user, items)."""
+    """The three splits as lists of (user, items); ``None`` where validation and test would begin together."""
     rows = {"train": [], "validation": [], "test": []}
     times = sorted(time for items in sequences.values() for _, time in items)
     for user, pairs in sequences.items():
@@ -88,8 +90,8 @@ def plain_splits(sequences, split):
         if split["split"] == "time":
             shares = (split["validation_share"] + split["test_share"], split["test_share"])
             cuts = [times[min(round(len(times) * (1 - share)), len(times) - 1)] for share in shares]
-            if round(len(times) * (1 - shares[1])) >= len(times):
-                cuts[1] = times[-1]
+            if cuts[0] == cuts[1]:
+                return None
             begin, middle = (sum(time < cut for _, time in pairs) for cut in cuts)
         elif n < 3:
             begin = middle = n
@@ -129,12 +131,18 @@ def test_sequences_and_splits(monkeypatch_module, events, options, split):
             with pytest.raises(PreparationError, match="Nothing is left"):
                 prepare_all(table, [log], out, **given_options, **split)
             return
+        wanted = plain_splits(expected, split)
+        if wanted is None or not wanted["train"] or (split["split"] == "time" and not all(wanted.values())):
+            with pytest.raises(
+                PreparationError, match=r"begin together|Nothing is left to train on|Choose other moments"
+            ):
+                prepare_all(table, [log], out, **given_options, **split)
+            return
         facts = prepare_all(table, [log], out, **given_options, **split).facts
         items = {user: [item for item, _ in pairs] for user, pairs in expected.items()}
         assert sequences_of(out) == items
         assert list(sequences_of(out)) == list(items)
         assert list(titles_of(out)) == list(dict.fromkeys(item for row in items.values() for item in row))
-        wanted = plain_splits(expected, split)
         assert {name: rows_of(out, name, split["split"]) for name in wanted} == wanted
         check_facts(facts, out, expected, wanted)
 
@@ -172,6 +180,21 @@ def monkeypatch_module():
         patch.setattr("e4srec_hf.preparation.pipeline.draw", lambda *arguments: False)
         patch.setattr("e4srec_hf.preparation.pipeline.read_chunks", lambda connection: read_chunks(connection, 7))
         yield
+
+
+@pytest.mark.parametrize("batch", [1, 3, 1000])
+def test_chunks_are_the_same_however_the_rows_come(batch, monkeypatch):
+    rows = {"u": [1] * 5 + [3] * 2 + [4] * 9 + [5] + [6] * 3, "i": list(range(20)), "time": list(range(20))}
+    table = pa.table(rows, schema=pa.schema([("u", pa.int32()), ("i", pa.int32()), ("time", pa.int64())]))
+    users = pa.table({"name": list("acdef")})
+
+    def stream(connection, query):
+        found = users if "name" in query else table
+        return pa.RecordBatchReader.from_batches(found.schema, found.to_batches(max_chunksize=batch))
+
+    monkeypatch.setattr(chunks, "_stream", stream)
+    found = [(chunk.users.to_pylist(), chunk.lengths.tolist()) for chunk in read_chunks(duckdb.connect(), 7)]
+    assert found == [(["a", "c"], [5, 2]), (["d"], [9]), (["e", "f"], [1, 3])]
 
 
 def test_a_shuffle_of_ties_hangs_on_the_seed_and_not_on_the_order_of_the_file(tmp_path):

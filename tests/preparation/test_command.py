@@ -34,12 +34,12 @@ def test_it_prints_steps_sizes_ties_and_bad_records(log, tmp_path):
     assert "1 × 4 fields are expected, and there are more or fewer log.tsv, line 50: u0 item 0" in text.replace(
         "\\t", " "
     )
-    assert "bad records 49 48" in text
+    assert "reading 49 48" in text
     assert (
         "users 4 items 6 interactions 48 density 50.0000% mean history 12.0 longest history 12 repeats 75.00%" in text
     )
     assert "rows of test 4" in text
-    assert "0.00% of the test targets hang on that" in text
+    assert "No test target hangs on ties" in text
     assert text.endswith(f"Wrote {out}")
     assert len(sequences_of(out)["u0"]) == 12
     assert titles_of(out)["item 3"] == "The 3"

@@ -54,14 +54,16 @@ def test_what_lies_in_the_folder(log, tmp_path):
     assert set(bytes_of(tmp_path / "out")) == FILES | {"rejected.jsonl"}
     assert json.loads((tmp_path / "out" / "preparation.json").read_text()) == facts
     assert facts["files"][0]["name"] == "log.csv"
-    assert facts["steps"][0] == {"step": "bad records", "rows_in": 46, "rows_out": 45}
+    assert facts["steps"][0] == {"step": "reading", "rows_in": 46, "rows_out": 45}
     assert facts["test_targets_in_ties"] == pytest.approx(3 / 6)  # an even number of items, two a day
     assert (tmp_path / "out" / "preparation.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "50.00% of the test targets hang on that" in text
     assert facts["files"][0]["sha256"] in text
-    assert "| bad records | 46 | 45 |" in text
+    assert "| reading | 46 | 45 |" in text
     assert DatasetCard(text).data.license == "mit"
+    assert "](preparation.png)" in text
+    assert "Columns: owner `user_id`, item `item_id`, time `timestamp`, title `title`." in text
     assert [c["config_name"] for c in DatasetCard(text).data.configs] == ["sequences", "leave_one_out", "items"]
     refresh_dataset_card(tmp_path / "out", "org/name")
     assert 'load_dataset("org/name", "leave_one_out")' in (tmp_path / "out" / "README.md").read_text()
@@ -140,16 +142,25 @@ def test_nothing_that_is_there_is_replaced_unless_it_was_asked_for(log, tmp_path
         ({"split": "time", "validation_share": 0.6, "test_share": 0.5}, "leave something"),
         ({"min_rating": 3}, "no ratings"),
         ({"preset": "s3rec"}, "has none"),
+        ({"targets": "all"}, "only with split='time'"),
+        ({"ties_seed": 1}, "only with ties='shuffle'"),
+        (
+            {"split": "time", "validation_from": "1970-01-02", "test_from": "2050-01-01"},
+            "has 0; the last interaction is at",
+        ),
         ({"owner": "invoice"}, "owner must be one of user"),
         ({"encoding": "klingon"}, "encoding: unknown encoding"),
+        ({"encoding": "punycode"}, "no encoding of files"),
+        ({"time_format": "%Q"}, "time_format '%Q'"),
         ({"memory_limit": "much"}, "memory_limit is a size like"),
+        ({"memory_limit": "1.2.3GB"}, "memory_limit is a size like"),
         ({"color": "red"}, "no option color"),
         ({"metadata": "nowhere.csv"}, "no such file"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_read(options, message, log, tmp_path):
+def test_mistakes_are_told_and_nothing_is_written(options, message, log, tmp_path):
     with pytest.raises(PreparationError, match=message):
-        prepare(TABLE, [log], tmp_path / "out", **options)
+        prepare(TABLE, [log], tmp_path / "out", **{"max_rejected": 1, "user_core": 0, "item_core": 0} | options)
     assert not (tmp_path / "out").exists()
 
 
@@ -158,6 +169,7 @@ def test_files_that_cannot_be_read_as_a_whole(log, tmp_path):
 
     cases = {
         "cut.csv.gz": (gzip.compress(log.read_bytes())[:-20], "broken or was cut short"),
+        "bad.csv.bz2": (b"BZh9" + bytes(50), "bad.csv.bz2.* could not be read to its end"),
         "log.zip": (b"PK\x03\x04" + bytes(50), "is a zip archive"),
         "log.parquet": (b"PAR1" + bytes(50), "no Parquet file"),
         "empty.csv": (b"\n", "files are empty"),
@@ -172,6 +184,9 @@ def test_files_that_cannot_be_read_as_a_whole(log, tmp_path):
         prepare_all("table", [tmp_path], tmp_path / "out")
     with pytest.raises(PreparationError, match="named twice"):
         prepare_all("table", [log, log], tmp_path / "out")
+    (tmp_path / "twin.csv").write_bytes(log.read_bytes())
+    with pytest.raises(PreparationError, match=r"twin\.csv and log\.csv have the same content"):
+        prepare_all("table", [log, tmp_path / "twin.csv"], tmp_path / "out")
     with pytest.raises(PreparationError, match="no source 'amazon'; there are amazon-2014, "):
         prepare_all("amazon", [log], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -209,7 +224,7 @@ def test_files_by_pattern_in_an_archive_and_over_http(log, tmp_path):
 
 
 def test_a_prepared_data_set_goes_to_the_hub_and_comes_back(log, tmp_path, hub_here):
-    prepare_all(TABLE, [log], tmp_path / "out", split="time", targets="all")
+    prepare_all(TABLE, [log], tmp_path / "out", split="time", targets="all", validation_share=0.3, test_share=0.3)
     push_dataset(tmp_path / "out", "org/log", license="mit")
     data = load_training_data("org/log")
     assert data.kind == "a prepared data set on the Hub, split time"
@@ -268,10 +283,7 @@ def test_killed_at_any_moment_it_leaves_nothing_and_a_rerun_gives_the_same_bytes
         assert not out.exists() or bytes_of(out).keys() == expected.keys(), stage
     assert (out.parent / ".out.preparing").exists()  # something was left by the last one
     assert start(out).wait() == 0
-    mine, theirs = bytes_of(out), dict(expected)
-    for content in (mine, theirs):
-        content["README.md"] = content["README.md"].replace(str(out).encode(), b"").replace(str(whole).encode(), b"")
-    assert mine == theirs
+    assert bytes_of(out) == expected
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     for moment in (0.3, 1.0, 2.0, 4.0):  # the data set that is there stays whole
         process = start(out)
@@ -280,6 +292,44 @@ def test_killed_at_any_moment_it_leaves_nothing_and_a_rerun_gives_the_same_bytes
         process.wait()
         assert start(out).wait() == 0 if not out.exists() else True
         assert bytes_of(out)["sequences.parquet"] == expected["sequences.parquet"]
+
+
+def test_a_link_to_a_data_set_stays_a_link_and_bytes_do_not_hang_on_where_it_lies(log, tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    prepare_all(TABLE, [log], tmp_path / "deep" / "out")
+    before = bytes_of(tmp_path / "deep" / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "out")
+    monkeypatch.chdir(tmp_path)
+    prepare_all(TABLE, [log], "link", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert bytes_of(tmp_path / "deep" / "out") == before
+    assert str(tmp_path).encode() not in before["README.md"]
+
+
+def test_bad_records_of_the_log_are_not_thinned_out_by_good_metadata(log, tmp_path):
+    items = tmp_path / "items.csv"
+    items.write_text("item_id,title\n" + "".join(f"x{n},X\n" for n in range(1000)) + ",nameless\n")
+    with pytest.raises(PreparationError, match="1 of 46 records are bad"):
+        prepare("table", [log], tmp_path / "out", metadata=items)
+    facts = prepare("table", [log], tmp_path / "out", metadata=items, max_rejected=0.05, user_core=0, item_core=0).facts
+    assert facts["rejected"] == {"no item": 2}
+    assert rejected_of(tmp_path / "out") == [(47, "no item"), (1002, "no item")]
+
+
+def test_a_log_that_cannot_be_split_in_time_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u{n % 3},i{n},7\n" for n in range(30)))
+    with pytest.raises(PreparationError, match="begin together"):
+        prepare_all("table", [tmp_path / "x.csv"], tmp_path / "out", split="time")
+    with pytest.raises(PreparationError, match="Nothing is left to train on"):
+        prepare_all(
+            "table",
+            [tmp_path / "x.csv"],
+            tmp_path / "out",
+            split="time",
+            validation_from="1970-01-01",
+            test_from="1970-01-02",
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_runs_for_one_folder_do_not_meet(log, tmp_path):

@@ -81,7 +81,7 @@ def test_amazon_2014(tmp_path):
         (15, "an item id that stands for no item: [PAD] or [UNK]"),
     ]
     assert sum(done.facts["rejected"].values()) == 10
-    assert done.facts["steps"][0] == {"step": "bad records", "rows_in": 15, "rows_out": 5}
+    assert done.facts["steps"][0] == {"step": "reading", "rows_in": 15, "rows_out": 5}
 
 
 @pytest.mark.parametrize(
@@ -286,6 +286,57 @@ def test_reference_text(tmp_path):
         prepare_all("text", [raw], tmp_path / "time", split="time")
 
 
+def test_reference_text_in_two_files(tmp_path):
+    (tmp_path / "1.txt").write_text("u a b c\nv d\n")
+    (tmp_path / "2.txt").write_text("w e\nu f g\n")
+    prepare_all("text", [tmp_path / "1.txt", tmp_path / "2.txt"], tmp_path / "out")
+    assert list(sequences_of(tmp_path / "out").items()) == [("u", ["a", "b", "c"]), ("v", ["d"]), ("w", ["e"])]
+    assert list(titles_of(tmp_path / "out")) == list("abcde")
+    assert rejected_of(tmp_path / "out") == [(2, "a user who came before")]
+
+
+def test_ids_in_json_are_texts_or_numbers(tmp_path):
+    values = ["x", 5, 5.0, 1e5, 12345678901234567890, ["x"], {"$oid": "x"}, True, None, float("nan"), "\u3000"]
+    (tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps({"user_id": "u", "item_id": v, "timestamp": 1}) + "\n" for v in values)
+    )
+    prepare_all("table", [tmp_path / "x.jsonl"], tmp_path / "out")
+    assert sequences_of(tmp_path / "out") == {"u": ["x", "5", "5", "100000", "12345678901234567890"]}
+    assert rejected_of(tmp_path / "out") == [(line, "no item") for line in range(6, 12)]
+
+
+def test_ids_in_parquet_are_texts_or_numbers(tmp_path):
+    def items_of(values, **options):
+        pq.write_table(pa.table({"user_id": ["u"] * 2, "item_id": values, "timestamp": [1, 2]}), tmp_path / "x.parquet")
+        prepare_all("table", [tmp_path / "x.parquet"], tmp_path / "out", overwrite=True)
+        return sequences_of(tmp_path / "out")["u"]
+
+    assert items_of(pa.array([5.0, 7.5])) == ["5", "7.5"]
+    assert items_of(pa.array([2.0**52, float("nan")])) == ["4503599627370496"]
+    assert items_of(pa.array(["a", "b"]).dictionary_encode()) == ["a", "b"]
+    assert items_of(pa.array([b"a", b"b"], pa.large_binary()).cast(pa.large_string())) == ["a", "b"]
+    for values in (pa.array([["a"], ["b"]]), pa.array([{"x": 1}] * 2), pa.array([True, False]), pa.array([b"a", b"b"])):
+        with pytest.raises(PreparationError, match="the column 'item_id' holds"):
+            items_of(values)
+
+
+def test_a_header_is_left_out_by_its_line_and_nothing_else(tmp_path):
+    raw = tmp_path / "x.csv"
+    raw.write_text('  \nuser_id,item_id,timestamp,"no"te\nu,a,1,x\nu,b,2,"y"\n')
+    prepare_all("table", [raw], tmp_path / "out")
+    assert sequences_of(tmp_path / "out") == {"u": ["a", "b"]}
+    assert rejected_of(tmp_path / "out")[0][0] == 1
+
+
+def test_long_separators_and_quotes(tmp_path):
+    (tmp_path / "ratings.dat").write_text("1::10::5::1\n1::11::5::2\n")
+    for name, title in (("movies1.dat", '10::"Great" Cats::Drama\n'), ("movies2.dat", '10::Cats"::x\n11::Dogs::y\n')):
+        (tmp_path / name).write_text(title)
+    done = prepare_all("movielens", [tmp_path / "ratings.dat"], tmp_path / "out", metadata=tmp_path / "movies*.dat")
+    assert titles_of(tmp_path / "out") == {"10": '"Great" Cats', "11": "Dogs"}
+    assert len(done.facts["metadata"]) == 2
+
+
 TABLE = [("u 1", "b", 1577836800), ("u 1", "a", 1577836799), ("u\t2", "日本", 1577836801)]
 
 
@@ -336,6 +387,8 @@ def test_an_encoding_is_said_and_a_wrong_one_is_counted(tmp_path):
 @pytest.mark.parametrize(
     ("moment", "unit", "seconds"),
     [
+        ("1_000", "auto", None),
+        ("epoch", "auto", None),
         ("1577836800", "auto", 1577836800),
         ("1577836800.9", "auto", 1577836800),
         ("1577836800123", "auto", 1577836800),

@@ -1,5 +1,6 @@
 """Anybody's log: CSV, TSV, JSON lines, Parquet or a spreadsheet, with columns that the user names."""
 
+from ..errors import PreparationError
 from ..source import Log, Owner, Source
 
 
@@ -25,10 +26,13 @@ def make_table(
     columns = {"owner": (user_column,), "item": (item_column,), "time": (time_column,)}
     columns |= {} if rating_column is None else {"rating": (rating_column,)}
     columns |= {} if title_column is None else {"title": (title_column,)}
+    if separator == "":
+        raise PreparationError("separator is empty: give at least one character.")
+    named = {"rating": rating_column, "title": title_column}
     return Source(
         name="table",
         about="CSV, TSV, JSON lines, Parquet or .xlsx; --user-column, --item-column, --time-column name what is where",
-        log=Log(columns, separator=separator),
+        log=Log(columns, separator=separator, optional=tuple(name for name, column in named.items() if column is None)),
         owners={"user": Owner("owner")},
         rating=None if rating_column is None else "rating",
         title=None if title_column is None else "title",
