@@ -300,7 +300,7 @@ def _insert_interactions(columns: str, source: Source, options: PreparationOptio
         )
         SELECT position, user_id, item_id, CASE WHEN reason IS NULL THEN CAST(round(time) AS BIGINT) END, rating,
             title, skipped, reason, CASE WHEN reason IS NOT NULL THEN
-                coalesce(content, to_json(struct_pack(user := user_id, item := item_id, time := moment))::VARCHAR)
+                coalesce(content, to_json({{'user': user_id, 'item': item_id, 'time': moment}})::VARCHAR)
             END
         FROM judged"""
 
