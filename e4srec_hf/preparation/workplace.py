@@ -40,8 +40,7 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
         if old.exists() and not output.exists():  # killed between the two renames below
             old.rename(output)
         check_output(output, overwrite=overwrite)
-        for leftover in (old, stage, scratch):  # an old data set was replaced, since what is there is prepared
-            shutil.rmtree(leftover, ignore_errors=True)
+        _clear(work, "lock")  # an old data set was replaced, since what is there is prepared
         stage.mkdir()
         scratch.mkdir()
         yield stage, scratch
@@ -56,12 +55,17 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
             raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        for leftover in (stage, scratch):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _clear(work, "lock", old.name)
         (work / "lock").unlink(missing_ok=True)
         with suppress(OSError):  # an old data set may still be in it, or the folder is gone
             work.rmdir()
         lock.release()
+
+
+def _clear(folder: Path, *kept: str) -> None:
+    for path in folder.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

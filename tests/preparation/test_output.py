@@ -345,6 +345,7 @@ def test_a_run_that_was_killed_between_two_renames_is_mended(log, tmp_path):
     before = bytes_of(out)
     (tmp_path / ".out.preparing").mkdir()
     out.rename(tmp_path / ".out.preparing" / "old")
+    (tmp_path / ".out.preparing" / ".new.half").mkdir()  # a file was being written beside
     with pytest.raises(PreparationError, match="--overwrite"):
         prepare_all(TABLE, [log], out)
     assert bytes_of(out) == before
