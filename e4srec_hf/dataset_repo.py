@@ -24,6 +24,8 @@ SEQUENCES_NAME = "sequences.parquet"
 ITEMS_NAME = "items.parquet"
 #: Name and sizes of the data, for its card.
 FACTS_NAME = "dataset.json"
+#: Bad records of the raw logs, as they were: they stay here when a data set is pushed.
+REJECTED_NAME = "rejected.jsonl"
 #: A picture of what is in it, where it was prepared from raw logs.
 PICTURE_NAME = "preparation.png"
 SPLITS = ("train", "validation", "test")
@@ -131,7 +133,7 @@ def push_dataset(
 
     Args:
         data: Sequences as for [`save_dataset`], or the folder of a data set that `save_dataset` or `prepare` wrote. Its
-            card says the repo's name in its examples.
+            card says the repo's name in its examples; bad records (``rejected.jsonl``) are not sent.
         repo_id: ``namespace/name`` of the data set; it is made where it does not exist.
         private: Whether a repo that is made is private; by default as the account says.
         revision: Branch to commit to, made where it does not exist; ``main`` by default.
@@ -159,6 +161,7 @@ def push_dataset(
                     shutil.copy(Path(data, name), folder)
             refresh_dataset_card(folder, repo_id, **contents)
         files = {} if isinstance(data, Dataset) else _files_of(Path(data))
+        files.pop(REJECTED_NAME, None)
         files |= _files_of(folder)
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         if revision is not None:

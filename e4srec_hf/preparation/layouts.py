@@ -58,7 +58,7 @@ class JsonLines:
         for block in blocks:
             yield _batch(_positions(block, file), block.lines, pc.binary_length(block.lines), self.schema)
             if block.bad:
-                yield bad_batch(block.bad, file, self.schema)
+                yield _bad_batch(block.bad, file, self.schema)
 
     def columns_sql(self) -> str:
         """SQL over ``batches`` for position, reason, content and the columns, as text; NULL where there is none."""
@@ -149,7 +149,7 @@ class Delimited:
                 batch = batch.filter(pc.not_equal(batch["position"], header))
             yield batch
             if bad:
-                yield bad_batch(bad, file, self.schema)
+                yield _bad_batch(bad, file, self.schema)
 
     def _parse(
         self, lines: list[str], first: int, is_end: bool
@@ -304,7 +304,7 @@ def _batch(positions: pa.Array, records: pa.Array, lengths: pa.Array | None, sch
     return batch if there is None or pc.all(there, min_count=0).as_py() else batch.filter(there)
 
 
-def bad_batch(bad: Sequence[tuple[int, str, str]], file: int, schema: pa.Schema) -> pa.RecordBatch:
+def _bad_batch(bad: Sequence[tuple[int, str, str]], file: int, schema: pa.Schema) -> pa.RecordBatch:
     """Records that could not be read."""
     nested = schema.field("record").type != pa.string()
     return pa.record_batch(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from .. import __version__
-from ..dataset_repo import FACTS_NAME, PICTURE_NAME, refresh_dataset_card
+from ..dataset_repo import FACTS_NAME, PICTURE_NAME, REJECTED_NAME, refresh_dataset_card
 from ..json_files import write_json
 from .chunks import ahead, read_chunks
 from .errors import PreparationError
@@ -23,7 +23,7 @@ from .interactions import count, select_interactions, time_at
 from .options import PreparationOptions, make_options, microseconds, moment
 from .picture import draw
 from .records import collect_titles, create_records, read_log, read_titles
-from .rejects import REJECTED_NAME, check_rejected, describe_rejected, write_rejected
+from .rejects import check_rejected, describe_rejected, write_rejected
 from .report import dataset_facts
 from .source import Source
 from .sources import SOURCES

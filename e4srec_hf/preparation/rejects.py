@@ -10,8 +10,6 @@ import duckdb
 from .errors import PreparationError
 from .layouts import POSITION_OF_FILE
 
-#: All bad records, in the folder of the data set.
-REJECTED_NAME = "rejected.jsonl"
 #: So many of each reason are shown, and so many characters of each.
 SHOWN, SHOWN_CHARACTERS = 3, 120
 

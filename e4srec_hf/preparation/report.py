@@ -60,13 +60,13 @@ def describe_preparation(facts: Mapping[str, Any]) -> str:
     preset = f" with the preset `{facts['preset']}`" if facts["preset"] else ""
     options = facts["options"]
     changed = [
-        f"`{name}={value!r}`"
+        f"{name} = {plain(repr(value))}"
         for name, value in options.items()
         if (value != getattr(_PLAIN, name) and name != "owner") or (name == "owner" and value != "user")
     ]
     chosen = f"Options: {', '.join(changed)}." if changed else "All options are the defaults."
     if facts["source"] == "table":
-        columns = [f"{name} `{names[0]}`" for name, names in facts["columns"].items()]
+        columns = [f"{name} {plain(names[0])}" for name, names in facts["columns"].items()]
         chosen += f" Columns: {', '.join(columns)}."
     files = table(("file", "bytes", "SHA-256"), [(f["name"], f"{f['bytes']:,}", f["sha256"]) for f in _files(facts)])
     steps = table(
@@ -77,10 +77,10 @@ def describe_preparation(facts: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             f"Prepared with e4srec-hf {facts['software']['e4srec-hf']} from raw logs of the kind "
-            f"`{facts['source']}`{preset}. {chosen} `preparation.json` has every option.",
+            f"`{facts['source']}`{preset}. {chosen} `preparation.json` has all that shaped the data.",
             files,
             steps,
-            f"Bad records are in `rejected.jsonl`:{rejected}" if rejected else "No record was bad.",
+            f"Bad records were left out:{rejected}" if rejected else "No record was bad.",
             describe_ties(facts),
         ]
     )

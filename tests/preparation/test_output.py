@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from datasets import load_dataset
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, HfApi
 
 from e4srec_hf.data import load_sequences
 from e4srec_hf.dataset_repo import load_catalogue, push_dataset, refresh_dataset_card
@@ -63,7 +63,7 @@ def test_what_lies_in_the_folder(log, tmp_path):
     assert "| reading | 46 | 45 |" in text
     assert DatasetCard(text).data.license == "mit"
     assert "](preparation.png)" in text
-    assert "Columns: owner `user_id`, item `item_id`, time `timestamp`, title `title`." in text
+    assert "Columns: owner user_id, item item_id, time timestamp, title title." in text
     assert [c["config_name"] for c in DatasetCard(text).data.configs] == ["sequences", "leave_one_out", "items"]
     refresh_dataset_card(tmp_path / "out", "org/name")
     assert 'load_dataset("org/name", "leave_one_out")' in (tmp_path / "out" / "README.md").read_text()
@@ -225,7 +225,9 @@ def test_files_by_pattern_in_an_archive_and_over_http(log, tmp_path):
 
 def test_a_prepared_data_set_goes_to_the_hub_and_comes_back(log, tmp_path, hub_here):
     prepare_all(TABLE, [log], tmp_path / "out", split="time", targets="all", validation_share=0.3, test_share=0.3)
+    assert (tmp_path / "out" / "rejected.jsonl").is_file()
     push_dataset(tmp_path / "out", "org/log", license="mit")
+    assert "rejected.jsonl" not in HfApi().list_repo_files("org/log", repo_type="dataset")
     data = load_training_data("org/log")
     assert data.kind == "a prepared data set on the Hub, split time"
     here = load_training_data(tmp_path / "out")
@@ -238,8 +240,6 @@ def test_a_prepared_data_set_goes_to_the_hub_and_comes_back(log, tmp_path, hub_h
 
 
 def test_raw_files_come_from_a_data_set_on_the_hub(log, tmp_path, hub_here):
-    from huggingface_hub import HfApi
-
     api = HfApi()
     api.create_repo("org/raw", repo_type="dataset")
     api.upload_file(path_or_fileobj=log, path_in_repo="raw/log.csv", repo_id="org/raw", repo_type="dataset")
