@@ -55,10 +55,7 @@ class JsonLines:
 
     def batches(self, blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
         """Lines that are not empty, and the bad ones."""
-        for block in blocks:
-            yield _batch(_positions(block, file), block.lines, pc.binary_length(block.lines), self.schema)
-            if block.bad:
-                yield _bad_batch(block.bad, file, self.schema)
+        return _line_batches(blocks, file)
 
     def columns_sql(self) -> str:
         """SQL over ``batches`` for position, reason, content and the columns, as text; NULL where there is none."""
@@ -90,11 +87,14 @@ class JsonLines:
 class TextLines:
     """Whole lines, for the reference text format."""
 
-    schema: pa.Schema
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches."""
+        return _schema(pa.string())
 
     def batches(self, blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
         """Lines that are not empty, and the bad ones."""
-        return JsonLines(Log({})).batches(blocks, file)
+        return _line_batches(blocks, file)
 
     def columns_sql(self) -> str:
         """SQL over ``batches`` for position, reason, content and the line."""
@@ -219,7 +219,7 @@ def find_layout(log: Log, block: Block, path: str) -> Layout:
         PreparationError: If a column that is needed is not there.
     """
     if "line" in log.columns:
-        return TextLines(_schema(pa.string()))
+        return TextLines()
     columns = tuple(log.columns)
     lines = [line for line in block.lines.slice(0, LOOKED_AT).to_pylist() if line.strip()]
     objects = sum(line.lstrip().startswith("{") for line in lines)
@@ -291,6 +291,14 @@ def _fields(line: str, separator: str, quoted: bool) -> list[str]:
 
 def _schema(record: pa.DataType) -> pa.Schema:
     return pa.schema([("position", pa.int64()), ("record", record), ("reason", pa.string())])
+
+
+def _line_batches(blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
+    schema = _schema(pa.string())
+    for block in blocks:
+        yield _batch(_positions(block, file), block.lines, pc.binary_length(block.lines), schema)
+        if block.bad:
+            yield _bad_batch(block.bad, file, schema)
 
 
 def _positions(block: Block, file: int) -> pa.Array:
