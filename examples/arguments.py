@@ -108,6 +108,13 @@ class ModelArguments:
             "help": "At most so many targets of a user a step of the adapter, drawn anew each epoch. By default all."
         },
     )
+    shuffle_histories: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the users, drawn anew each epoch, whose items are trained on in random order. Helps "
+            "where it matters which items go together, and little which came first."
+        },
+    )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Evaluations without improvement before training stops."}
     )
@@ -127,6 +134,7 @@ class SASRecArguments:
     sasrec_epochs: float = field(default=25, metadata={"help": "Epochs at most."})
     sasrec_batch_size: int = field(default=128, metadata={"help": "Users a batch."})
     sasrec_weight_decay: float = field(default=0.0, metadata={"help": "Weight decay."})
+    sasrec_shuffle_histories: float = field(default=0.0, metadata={"help": "As --shuffle_histories, for SASRec."})
     sasrec_patience: int | None = field(default=3, metadata={"help": "Epochs without improvement before it stops."})
 
 
@@ -162,6 +170,12 @@ def parse_arguments(
     data, model, sasrec, training, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
     if model.max_targets is not None and model.max_targets < 1:
         parser.error(f"--max_targets must be at least 1, not {model.max_targets}")
+    for name, share in (
+        ("shuffle_histories", model.shuffle_histories),
+        ("sasrec_shuffle_histories", sasrec.sasrec_shuffle_histories),
+    ):
+        if not 0 <= share <= 1:
+            parser.error(f"--{name} is a share of the users, from 0 to 1, and not {share}")
     if model.model == "sasrec" and model.item_embeddings is not None:
         parser.error("--model sasrec trains item vectors: leave out --item_embeddings.")
     return data, model, sasrec, training

@@ -134,6 +134,8 @@ def test_mistakes_are_found_before_anything_is_trained(train, tmp_path, capsys):
     log = ("--dataset", tmp_path / "log.txt")
     assert "no validation target" in fails_with("--dataset", tmp_path / "short.txt")
     assert "--max_targets must be at least 1, not 0" in fails_with(*log, "--max_targets", 0)
+    assert "--shuffle_histories is a share of the users" in fails_with(*log, "--shuffle_histories", 2)
+    assert "--sasrec_shuffle_histories is a share" in fails_with(*log, "--sasrec_shuffle_histories", -1)
     assert f"--base_model {tmp_path} cannot be used" in fails_with(*log, "--base_model", tmp_path)
     assert "leave out --item_embeddings" in fails_with(*log, "--model", "sasrec", "--item_embeddings", "vectors.npy")
     with pytest.raises(ValueError, match="max_target"):  # no guessing what a flag may mean

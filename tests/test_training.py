@@ -54,7 +54,7 @@ def arguments(directory, **settings):
 
 def make_trainer(model, directory, world, **settings):
     tokenizer, splits = world
-    own_names = ("early_stopping_patience", "callbacks", "max_targets", "all_targets")
+    own_names = ("early_stopping_patience", "callbacks", "max_targets", "shuffle", "all_targets")
     own = {name: settings.pop(name) for name in own_names if name in settings}
     return RankingTrainer(
         model,
@@ -84,7 +84,12 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(kind, world,
 
     settings = {"eval_strategy": "no", "load_best_model_at_end": False, "save_strategy": "steps", "save_steps": 3}
     if kind.endswith("capped"):
-        settings |= {"max_targets": 2, "train_sampling_strategy": "group_by_length", "dataloader_num_workers": 1}
+        settings |= {
+            "max_targets": 2,
+            "shuffle": 0.5,
+            "train_sampling_strategy": "group_by_length",
+            "dataloader_num_workers": 1,
+        }
     whole = make_trainer(fresh(), tmp_path / "whole", world, **settings)
     whole.train()
     stopped = make_trainer(fresh(), tmp_path / "stopped", world, callbacks=[StopAt(3)], **settings)

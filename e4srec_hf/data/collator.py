@@ -28,9 +28,11 @@ class SequenceCollator:
         max_history: How many items a model sees before a target.
         first_item: Whether the first known item of a user is a target (a prompt can predict it; SASRec cannot).
         max_targets: At most so many targets of a row, drawn at random; ``None`` is all of them. What stands before
-            them stays in view. The draw depends on ``seed``, the epoch that [`set_epoch`] says and the row, and so not
-            on the order of rows or on where a training was resumed.
-        seed: See ``max_targets``.
+            them stays in view.
+        shuffle: Share of the training rows, drawn anew each epoch, whose items are put in random order. What a model
+            then learns of items that go together it learns of both, whichever came first.
+        seed: Draws depend on it, on the epoch that [`set_epoch`] says and on the row, and so not on the order of rows
+            or on where a training was resumed.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -38,6 +40,7 @@ class SequenceCollator:
     max_history: int = 50
     first_item: bool = True
     max_targets: int | None = None
+    shuffle: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,6 +48,8 @@ class SequenceCollator:
             raise ValueError(f'targets must be "all" or "last", not {self.targets!r}')
         if self.max_targets is not None and self.max_targets < 1:
             raise ValueError(f"max_targets must be at least 1, not {self.max_targets}")
+        if not 0 <= self.shuffle <= 1:
+            raise ValueError(f"shuffle is a share of the rows, from 0 to 1, and not {self.shuffle}")
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # workers that live on see it change
 
     def set_epoch(self, epoch: int) -> None:
@@ -60,6 +65,8 @@ class SequenceCollator:
         histories = [row["item_ids"] for row in rows]
         if self.targets == "all":
             histories = [items[-self.max_history - 1 :] for items in histories]
+            if self.shuffle:
+                histories = [self._shuffled(items) for items in histories]
         batch = tokenize_histories(self.tokenizer, histories)
         ids, mask = batch["input_ids"], batch["attention_mask"]  # (batch, seq)
         known = mask.bool()
@@ -80,13 +87,23 @@ class SequenceCollator:
             )["input_ids"]
         return out
 
+    def _shuffled(self, items: list[str]) -> list[str]:
+        """The items of a row in random order, if the row is among those that are drawn."""
+        generator = np.random.default_rng([*self._draw_of(items), 1])  # not the one that draws targets
+        if generator.random() >= self.shuffle:
+            return items
+        return [items[place] for place in generator.permutation(len(items))]
+
     def _draw(self, labels: Tensor, items: list[str], count: int) -> None:
         """Leave ``count`` targets in the labels of a row."""
         places = (labels >= FIRST_ITEM_ID).nonzero().squeeze(1).numpy()
         if len(places) > count:
-            row = zlib.crc32("\0".join(items).encode())
-            generator = np.random.default_rng([self.seed, int(self._epoch), row])
+            generator = np.random.default_rng(self._draw_of(items))
             labels[generator.choice(places, len(places) - count, replace=False)] = IGNORE_INDEX
+
+    def _draw_of(self, items: list[str]) -> list[int]:
+        """Seeds of what is drawn for a row in this epoch."""
+        return [self.seed, int(self._epoch), zlib.crc32("\0".join(items).encode())]
 
 
 def has_target(labels: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Which items become targets, against the definition spelled out in a loop."""
 
+from collections import Counter
+
 import pytest
 import torch
 from hypothesis import given
@@ -88,6 +90,67 @@ def test_targets_are_drawn_anew_each_epoch_and_evenly_whatever_the_batch():
     in_company = drawn(2, 7, [{"item_ids": list("ab")}, row, {"item_ids": list("fedcba")}])
     assert torch.equal(in_company[1] != -100, draws[7])
     assert not torch.equal(drawn(2, 7, [row], seed=1)[0] != -100, draws[7])
+
+
+def shuffled(share, epoch, rows, seed=0, **settings):
+    collate = SequenceCollator(TOKENIZER, "all", max_history=9, shuffle=share, seed=seed, **settings)
+    collate.set_epoch(epoch)
+    return collate(rows)
+
+
+def test_shuffled_rows_keep_their_items_and_every_order_is_as_likely():
+    row = {"item_ids": list("abc")}
+    epochs = 1200
+    batches = [shuffled(1.0, epoch, [row]) for epoch in range(epochs)]
+    assert all(torch.equal(batch["labels"], batch["input_ids"]) for batch in batches)
+    orders = Counter(tuple(batch["input_ids"][0].tolist()) for batch in batches)
+    assert {tuple(sorted(order)) for order in orders} == {tuple(TOKENIZER.convert_tokens_to_ids(list("abc")))}
+    assert len(orders) == 6
+    assert max(abs(count / epochs - 1 / 6) for count in orders.values()) < 0.043  # four standard deviations
+
+
+def test_so_large_a_share_is_shuffled_and_the_last_items_of_a_long_row_alone():
+    row = {"item_ids": list("fffff") + list("abcdefabcd")}  # the last ten are read
+    in_order = SequenceCollator(TOKENIZER, "all", max_history=9)([row])
+    batches = [shuffled(0.3, epoch, [row]) for epoch in range(500)]
+    kept = [torch.equal(batch["input_ids"], in_order["input_ids"]) for batch in batches]
+    assert abs(sum(kept) / len(kept) - 0.7) < 0.082  # four standard deviations
+    for batch in batches:
+        assert batch["input_ids"].sort().values.equal(in_order["input_ids"].sort().values)
+        assert batch["labels"][0, 0] == -100  # it was cut: what came before the first is not known
+        assert torch.equal(batch["labels"][0, 1:], batch["input_ids"][0, 1:])
+
+
+def test_a_shuffle_hangs_on_epoch_seed_and_row_and_not_on_the_batch():
+    row = {"item_ids": list("abcdefabc")}
+    alone = shuffled(1.0, 7, [row])["input_ids"][0]
+    assert torch.equal(shuffled(1.0, 7, [{"item_ids": list("ab")}, row])["input_ids"][1], alone)
+    assert not torch.equal(shuffled(1.0, 7, [row], seed=1)["input_ids"][0], alone)
+    assert not torch.equal(shuffled(1.0, 8, [row])["input_ids"][0], alone)
+    assert torch.equal(
+        shuffled(0.0, 7, [row])["input_ids"], SequenceCollator(TOKENIZER, "all", max_history=9)([row])["input_ids"]
+    )
+
+
+def test_a_cap_is_drawn_from_a_shuffled_row_too():
+    row = {"item_ids": list("abcdef")}
+    batch = shuffled(1.0, 0, [row], max_targets=2)
+    targets = batch["labels"] != -100
+    assert int(targets.sum()) == 2
+    assert torch.equal(batch["labels"][targets], batch["input_ids"][targets])
+
+
+def test_the_last_item_is_the_target_whatever_is_shuffled():
+    row = {"item_ids": list("abcdef")}
+    plain = SequenceCollator(TOKENIZER, "last")([row])
+    batch = SequenceCollator(TOKENIZER, "last", shuffle=1.0)([row])
+    assert all(torch.equal(batch[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match="shuffle is a share of the rows, from 0 to 1"):
+        SequenceCollator(TOKENIZER, shuffle=share)
 
 
 def test_a_cap_below_one_is_refused():
