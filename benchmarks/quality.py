@@ -1,4 +1,4 @@
-"""Train and compare popularity, SASRec and E4SRec under one protocol, over several seeds.
+"""Train and compare popularity, EASE, SASRec and E4SRec under one protocol, over several seeds.
 
     python benchmarks/quality.py --dataset Beauty.txt --seeds 3
     python benchmarks/quality.py --dataset Beauty.txt --models sasrec-best,e4srec-best --seeds 1
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, disable_progress_bars
 from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_RESPONSE
+from ease import best_ease
 from measuring import write_result
 from numpy.typing import NDArray
 from quality_report import draw, markdown_table, paired_bootstrap
@@ -44,6 +45,7 @@ AS_IN_THE_PAPER = {
     "head": "linear",
     "train_item_embeddings": False,
     "projection_init": "random",
+    "shuffle_histories": 0.0,
     "item_dropout": 0.0,
     "base_dropout": 0.0,
     "learning_rate": 3e-4,
@@ -63,6 +65,7 @@ FROZEN = {"tuning": "lora", "head": "linear", "learning_rate": 1e-3, "item_dropo
 #: What is compared: a name, what it is in words, and how its settings differ from the recipe's.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {}),
+    "ease": ("EASE", {}),
     "sasrec-bce": (
         "SASRec, one negative (BCE)",
         {
@@ -87,6 +90,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "no-base": ("… without a base: projection straight into the head", {"made_base_layers": 0, "base_dropout": 0.0}),
     "random-vectors": ("… with random item vectors instead of SASRec's", {"item_embeddings": "random"}),
 }
+#: Models that take no training run.
+CLOSED_FORM = ("popularity", "ease")
 #: Columns of the table: protocol and metric.
 COLUMNS = [
     ("seen hidden", "hr@5"),
@@ -196,14 +201,14 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def plan(arguments: argparse.Namespace) -> dict[tuple[str, int], Run]:
-    """Model and seed to the run that it takes; none for popularity."""
+    """Model and seed to the run that it takes."""
     recipe = read_recipe(arguments.config)
     planned = {}
     for name in arguments.models:
         changes = MODELS[name][1]
         if name == "e4srec-paper":
             changes = changes | IN_THE_PAPER_FOR.get(arguments.dataset.stem.lower(), {})
-        for seed in range(arguments.seeds) if name != "popularity" else ():
+        for seed in range(arguments.seeds) if name not in CLOSED_FORM else ():
             planned[name, seed] = make_run(arguments.dataset, recipe, changes, seed, arguments.cache)
     return planned
 
@@ -225,15 +230,20 @@ def main() -> None:
     ranks: dict[str, list[dict[str, NDArray[np.float64]]]] = {}
     for name in arguments.models:
         of_seeds = [finished[run.key] for (model, _), run in planned.items() if model == name]
+        described = [describe(trained) for trained in of_seeds]
         if name == "popularity":
             ranks[name] = [rank(PopularityModel(splits["train"]["item_ids"], items), items, tests)]
+        elif name == "ease":
+            model, chosen = best_ease(splits["train"], splits["validation"], items)
+            ranks[name] = [rank(model, items, tests)]
+            described = [{"validation": chosen, "curve": []}]
         else:
             ranks[name] = [rank_trained(trained, tests, arguments) for trained in of_seeds]
         results[name] = {
             "model": MODELS[name][0],
-            "kind": of_seeds[0].run.kind if of_seeds else "popularity",
+            "kind": of_seeds[0].run.kind if of_seeds else "baseline",
             "test": summary(ranks[name]),
-            "runs": [describe(trained) for trained in of_seeds],
+            "runs": described,
         }
     figures: dict[str, Any] = {"models": results, "users": len(tests["full"]), "items": len(items) - 2}
     columns = COLUMNS + [("sampled negatives", m) for m in ("hr@1", "hr@10", "ndcg@10") if "sampled" in tests]

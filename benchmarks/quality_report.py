@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from e4srec_hf.metrics import user_metrics
 
-COLOURS = {"popularity": "#b8c2cc", "sasrec": "#dd8c3c", "e4srec": "#2b6cb0"}
+COLOURS = {"baseline": "#b8c2cc", "sasrec": "#dd8c3c", "e4srec": "#2b6cb0"}
 
 
 class PairedDifference(NamedTuple):
@@ -77,11 +77,12 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     figure, (bars, curves) = plt.subplots(1, 2, figsize=(13, 0.9 + 0.42 * max(len(results), 6)), width_ratios=[1.25, 1])
     _bars(bars, results)
     for name, result in results.items():
-        for run in result["runs"]:
+        trained = [run for run in result["runs"] if run["curve"]]
+        for run in trained:
             curve = [(entry["epoch"], entry["ndcg@10"]) for entry in run["curve"]]
             style = "-" if name.endswith("-best") else ":"
             curves.plot(*zip(*curve, strict=True), style, color=COLOURS[result["kind"]], linewidth=1)
-        if result["runs"]:
+        if trained:
             curves.annotate(name, curve[-1], fontsize=7, xytext=(3, 0), textcoords="offset points", va="center")
     curves.set_title("NDCG@10 on validation, a line a seed", fontsize=10, loc="left")
     curves.set_xlabel("epochs", fontsize=9)

@@ -15,7 +15,7 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer
 
-from e4srec_hf.data import leave_one_out, load_sequences
+from e4srec_hf.data import build_item_tokenizer, leave_one_out, load_sequences
 from e4srec_hf.evaluation import evaluate_ranking
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -133,14 +133,14 @@ def recipe(tmp_path_factory):
 
 @pytest.mark.slow
 def test_quality_ranks_what_the_recipe_trains_and_trains_nothing_twice(log, recipe, tmp_path):
-    models = "popularity,sasrec-best,e4srec-best,no-base,random-vectors"
+    models = "popularity,ease,sasrec-best,e4srec-best,no-base,random-vectors"
     flags = ["--dataset", log, "--config", recipe, "--models", models, "--seeds", 2, "--cache", tmp_path / "cache"]
     result = run("quality", *flags, results=tmp_path / "results")
     assert list(result["models"]) == models.split(",")
     for name, found in result["models"].items():
         hidden = found["test"]["seen hidden"]["hr@10"]
         assert hidden["mean"] == pytest.approx(sum(hidden["seeds"]) / len(hidden["seeds"]))
-        for trained in found["runs"]:
+        for trained in found["runs"] if name != "ease" else ():
             assert trained["validation"]["ndcg@10"] == max(epoch["ndcg@10"] for epoch in trained["curve"])
             assert len(trained["curve"]) == (3 if found["kind"] == "sasrec" else 2), name
     keys = {run["key"] for run in result["models"]["sasrec-best"]["runs"]}
@@ -164,6 +164,23 @@ def test_quality_ranks_what_the_recipe_trains_and_trains_nothing_twice(log, reci
     shutil.rmtree(tmp_path / "results")
     assert run("quality", *flags, results=tmp_path / "results")["models"] == result["models"]
     assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+def test_ease_is_the_regression_of_each_item_on_the_others():
+    ease = load("ease")
+    generator = np.random.default_rng(0)
+    sequences = [generator.choice(list("abcdef"), size).tolist() for size in generator.integers(1, 9, 40)]
+    items = build_item_tokenizer(list("abcdef"))
+    model = ease.EASE([*sequences, ["unknown", "a"]], items, penalty=3.0)
+    users = np.array([[item in sequence for item in "abcdef"] for sequence in [*sequences, ["a"]]], dtype=float)
+    history = {"input_ids": torch.tensor([[1, 0, 2, 3, 3, 5]]), "attention_mask": torch.tensor([[0, 0, 1, 1, 1, 0]])}
+    scores = model(**history).logits[0]
+    for target in range(6):
+        others = [item for item in range(6) if item != target]
+        gram = users[:, others].T @ users[:, others] + 3.0 * np.eye(5)
+        weights = np.zeros(6)
+        weights[others] = np.linalg.solve(gram, users[:, others].T @ users[:, target])
+        assert scores[2 + target].item() == pytest.approx(weights[[0, 1]].sum(), abs=1e-5)
 
 
 @pytest.mark.slow
