@@ -228,8 +228,8 @@ def make_run(dataset: Path, recipe: dict[str, Any], changes: dict[str, Any], see
         dataset: The sequences.
         recipe: Settings of train.py, of both stages.
         changes: Settings that differ. ``model: sasrec`` makes a SASRec. An adapter's SASRec is the recipe's, whatever
-            is changed of the adapter, unless ``sasrec_…`` is changed, or ``item_embeddings`` takes its place: a file,
-            or ``random``.
+            is changed of the adapter, unless ``sasrec_…`` or ``all_targets`` is changed, which is about the data, or
+            ``item_embeddings`` takes its place: a file, or ``random``.
         seed: Of both stages.
         cache: Where random item vectors are written.
 
@@ -240,7 +240,8 @@ def make_run(dataset: Path, recipe: dict[str, Any], changes: dict[str, Any], see
         raise ValueError(f"{', '.join(wrong)} cannot be set for a run: leave it out.")
     settings = recipe | changes
     only_sasrec = settings.pop("model", "e4srec") == "sasrec"
-    for_sasrec = settings if only_sasrec else recipe | {k: v for k, v in changes.items() if k.startswith("sasrec_")}
+    of_both = {k: v for k, v in changes.items() if k.startswith("sasrec_") or k == "all_targets"}
+    for_sasrec = settings if only_sasrec else recipe | of_both
     sasrec = {k: v for k, v in for_sasrec.items() if k.startswith("sasrec_") or k in SHARED_WITH_SASREC}
     if only_sasrec:
         return Run(dataset, sasrec, seed)
