@@ -11,14 +11,15 @@ read again; a run that was interrupted goes on from its last epoch.
 import argparse
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+import ease
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, disable_progress_bars
 from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_RESPONSE
-from ease import best_ease
 from measuring import write_result
 from numpy.typing import NDArray
 from quality_report import draw, markdown_table, paired_bootstrap
@@ -45,7 +46,8 @@ AS_IN_THE_PAPER = {
     "head": "linear",
     "train_item_embeddings": False,
     "projection_init": "random",
-    "shuffle_histories": 0.0,
+    "shuffle_histories": None,
+    "all_targets": None,
     "item_dropout": 0.0,
     "base_dropout": 0.0,
     "learning_rate": 3e-4,
@@ -57,12 +59,14 @@ AS_IN_THE_PAPER = {
     "per_device_train_batch_size": 2,  # users: of Amazon Beauty about as many targets as the paper's 16
     "sasrec_hidden_size": 64,
     "sasrec_dropout": 0.2,
+    "sasrec_shuffle_histories": None,
 }
 #: What the paper has other on a data set.
 IN_THE_PAPER_FOR = {"yelp": {"warmup_steps": 300, "num_train_epochs": 5}}
 FROZEN = {"tuning": "lora", "head": "linear", "learning_rate": 1e-3, "item_dropout": 0.2, "base_dropout": 0.0}
 
-#: What is compared: a name, what it is in words, and how its settings differ from the recipe's.
+#: What is compared: a name, what it is in words, and how its settings differ from the recipe's. ``None`` is the default
+#: of train.py, whatever the recipe says.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {}),
     "ease": ("EASE", {}),
@@ -71,6 +75,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "model": "sasrec",
             "sasrec_loss": "bce",
+            "sasrec_shuffle_histories": None,
             "sasrec_num_negatives": 1,
             "sasrec_learning_rate": 1e-3,
             "sasrec_epochs": 60,
@@ -86,12 +91,16 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "e4srec-frozen": ("E4SRec, frozen base, LoRA, linear head", FROZEN),
     "e4srec-tied": ("E4SRec, base trained whole, tied head", {"head": "tied"}),
     "e4srec-best": ("E4SRec, the recipe's (base trained whole, linear head)", {}),
+    "in-order": (
+        "… trained on histories in their order alone",
+        {"shuffle_histories": None, "sasrec_shuffle_histories": None},
+    ),
     "no-prompt": ("… without a prompt", {"instruction": "", "response": ""}),
     "no-base": ("… without a base: projection straight into the head", {"made_base_layers": 0, "base_dropout": 0.0}),
     "random-vectors": ("… with random item vectors instead of SASRec's", {"item_embeddings": "random"}),
 }
 #: Models that take no training run.
-CLOSED_FORM = ("popularity", "ease")
+BASELINES = ("popularity", "ease")
 #: Columns of the table: protocol and metric.
 COLUMNS = [
     ("seen hidden", "hr@5"),
@@ -120,16 +129,42 @@ def rank_trained(
     trained: Trained, tests: dict[str, Dataset], arguments: argparse.Namespace
 ) -> dict[str, NDArray[np.float64]]:
     """As [`rank`], kept beside the run."""
-    suffix = "" if arguments.negatives is None else f"-{digest(Path(arguments.negatives))[:16]}"
-    path = trained.folder / f"test_ranks-{code_digest()}{suffix}.npz"
+    path = trained.folder / f"test_ranks-{code_digest()}{suffix(arguments)}.npz"
     if not path.is_file():
         items = AutoTokenizer.from_pretrained(trained.folder)
-        ranks = rank(AutoModel.from_pretrained(trained.folder).to(arguments.device), items, tests)
-        part = path.with_name(f".{path.name}.part.npz")
-        np.savez(part, **ranks)  # type: ignore[arg-type]
-        part.replace(path)
+        keep(path, rank(AutoModel.from_pretrained(trained.folder).to(arguments.device), items, tests))
     with np.load(path, allow_pickle=False) as stored:
         return dict(stored)
+
+
+def rank_ease(
+    splits: DatasetDict, tests: dict[str, Dataset], items: PreTrainedTokenizerBase, arguments: argparse.Namespace
+) -> tuple[dict[str, NDArray[np.float64]], float, dict[str, float]]:
+    """As [`rank`], kept in the cache, and the penalty that was chosen and its figures on validation."""
+    code = digest(Path(ease.__file__))[:16]
+    path = arguments.cache / f"ease-{digest(arguments.dataset)[:16]}-{code}{suffix(arguments)}.npz"
+    if not path.is_file():
+        model, chosen = ease.best_ease(splits["train"], splits["validation"], items, arguments.device)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keep(path, {**rank(model, items, tests), **{f"chosen {name}": np.array(of) for name, of in chosen.items()}})
+    with np.load(path, allow_pickle=False) as stored:
+        ranks = dict(stored)
+    chosen = {
+        name.removeprefix("chosen "): float(ranks.pop(name)) for name in list(ranks) if name.startswith("chosen ")
+    }
+    return ranks, chosen.pop("penalty"), chosen
+
+
+def suffix(arguments: argparse.Namespace) -> str:
+    """What kept ranks bear in their name: which negatives were ranked too."""
+    return "" if arguments.negatives is None else f"-{digest(Path(arguments.negatives))[:16]}"
+
+
+def keep(path: Path, arrays: dict[str, NDArray[np.float64]]) -> None:
+    """Write a file of arrays, whole or not at all."""
+    part = path.with_name(f".{path.name}.part.npz")
+    np.savez(part, **arrays)  # type: ignore[arg-type]
+    part.replace(path)
 
 
 def summary(ranks: list[dict[str, NDArray[np.float64]]]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -208,7 +243,7 @@ def plan(arguments: argparse.Namespace) -> dict[tuple[str, int], Run]:
         changes = MODELS[name][1]
         if name == "e4srec-paper":
             changes = changes | IN_THE_PAPER_FOR.get(arguments.dataset.stem.lower(), {})
-        for seed in range(arguments.seeds) if name not in CLOSED_FORM else ():
+        for seed in range(arguments.seeds) if name not in BASELINES else ():
             planned[name, seed] = make_run(arguments.dataset, recipe, changes, seed, arguments.cache)
     return planned
 
@@ -220,6 +255,8 @@ def main() -> None:
     disable_progress_bars()
     splits, tests, items = load(arguments)
     planned = plan(arguments)
+    if "ease" in arguments.models and len(items) > ease.MOST_ITEMS:
+        sys.exit(f"EASE weighs every item against every other: {len(items)} are too many. Leave it out of --models.")
     finished: dict[str, Trained] = {}
     for trained in train_all(planned.values(), arguments.cache, arguments.jobs):
         finished[trained.run.key] = trained
@@ -234,9 +271,9 @@ def main() -> None:
         if name == "popularity":
             ranks[name] = [rank(PopularityModel(splits["train"]["item_ids"], items), items, tests)]
         elif name == "ease":
-            model, chosen = best_ease(splits["train"], splits["validation"], items)
-            ranks[name] = [rank(model, items, tests)]
-            described = [{"validation": chosen, "curve": []}]
+            of_ease, penalty, on_validation = rank_ease(splits, tests, items, arguments)
+            ranks[name] = [of_ease]
+            described = [{"settings": {"penalty": penalty}, "validation": on_validation, "curve": []}]
         else:
             ranks[name] = [rank_trained(trained, tests, arguments) for trained in of_seeds]
         results[name] = {

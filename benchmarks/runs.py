@@ -37,8 +37,10 @@ TRAIN = Path(__file__).parent.parent / "examples" / "train.py"
 STATE = "trainer_state.json"
 #: What a run has from elsewhere than its settings.
 NO_SETTINGS = ("output_dir", "dataset", "seed", "overwrite", "rank_test", "resume_from_checkpoint")
-#: Settings of the adapter's training that SASRec's follows too.
-SHARED_WITH_SASREC = ("max_history", "all_targets", "exclude_seen", "lr_scheduler_type", "warmup_steps", "bf16")
+#: Settings of the data: whoever changes them for an adapter changes them for its SASRec.
+OF_THE_DATA = ("max_history", "all_targets")
+#: Settings of the adapter's training in a recipe that SASRec's follows too.
+SHARED_WITH_SASREC = (*OF_THE_DATA, "exclude_seen", "lr_scheduler_type", "warmup_steps", "bf16")
 
 logger = logging.getLogger(__name__)
 
@@ -227,9 +229,9 @@ def make_run(dataset: Path, recipe: dict[str, Any], changes: dict[str, Any], see
     Args:
         dataset: The sequences.
         recipe: Settings of train.py, of both stages.
-        changes: Settings that differ. ``model: sasrec`` makes a SASRec. An adapter's SASRec is the recipe's, whatever
-            is changed of the adapter, unless ``sasrec_…`` or ``all_targets`` is changed, which is about the data, or
-            ``item_embeddings`` takes its place: a file, or ``random``.
+        changes: Settings that differ; ``None`` leaves one to the default of train.py. ``model: sasrec`` makes a SASRec.
+            An adapter's SASRec is the recipe's, whatever is changed of the adapter, unless ``sasrec_…`` or a setting of
+            the data is changed, or ``item_embeddings`` takes its place: a file, or ``random``.
         seed: Of both stages.
         cache: Where random item vectors are written.
 
@@ -238,10 +240,10 @@ def make_run(dataset: Path, recipe: dict[str, Any], changes: dict[str, Any], see
     """
     if wrong := sorted((recipe | changes).keys() & set(NO_SETTINGS)):
         raise ValueError(f"{', '.join(wrong)} cannot be set for a run: leave it out.")
-    settings = recipe | changes
+    settings = without_defaults(recipe | changes)
     only_sasrec = settings.pop("model", "e4srec") == "sasrec"
-    of_both = {k: v for k, v in changes.items() if k.startswith("sasrec_") or k == "all_targets"}
-    for_sasrec = settings if only_sasrec else recipe | of_both
+    of_both = {k: v for k, v in changes.items() if k.startswith("sasrec_") or k in OF_THE_DATA}
+    for_sasrec = settings if only_sasrec else without_defaults(recipe | of_both)
     sasrec = {k: v for k, v in for_sasrec.items() if k.startswith("sasrec_") or k in SHARED_WITH_SASREC}
     if only_sasrec:
         return Run(dataset, sasrec, seed)
@@ -250,6 +252,11 @@ def make_run(dataset: Path, recipe: dict[str, Any], changes: dict[str, Any], see
     if source == "random":
         vectors = random_vectors(dataset, sasrec["sasrec_hidden_size"], seed, cache)
     return Run(dataset, {k: v for k, v in settings.items() if not k.startswith("sasrec_")}, seed, vectors)
+
+
+def without_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those that are ``None``."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def random_vectors(dataset: Path, width: int, seed: int, cache: Path) -> Path:

@@ -69,8 +69,8 @@ class RankingTrainer(Trainer):
         eval_dataset: Rows with ``item_ids``: the last item is the target.
         exclude_seen: Whether evaluation hides the items of the history.
         max_targets: At most so many targets of a row a step, drawn anew each epoch; ``None`` is all of them.
-        shuffle: Share of the rows, drawn anew each epoch, whose items are put in random order: for data in which it
-            matters which items go together, and little which came first. Evaluation keeps the order.
+        shuffle_histories: Share of the rows, drawn anew each epoch, whose items are put in random order: for data in
+            which it matters which items go together, and little which came first. Evaluation keeps the order.
         all_targets: Whether users with more than ``max_history`` items are trained on all of them, see
             [`cut_into_segments`], or as in the paper on the last ``max_history``. They are several rows then.
         early_stopping_patience: Evaluations without improvement before training stops; ``None`` never stops early.
@@ -91,7 +91,7 @@ class RankingTrainer(Trainer):
         eval_dataset: Dataset | None = None,
         exclude_seen: bool = True,
         max_targets: int | None = None,
-        shuffle: float = 0.0,
+        shuffle_histories: float = 0.0,
         all_targets: bool = False,
         early_stopping_patience: int | None = None,
         **kwargs: Any,
@@ -121,7 +121,7 @@ class RankingTrainer(Trainer):
             max_history=max_history,
             first_item=model.scores_first_item,
             max_targets=max_targets,
-            shuffle=shuffle,
+            shuffle_histories=shuffle_histories,
             seed=args.data_seed if args.data_seed is not None else args.seed,
         )
         callbacks = [_DrawAnew(collator), *(kwargs.pop("callbacks", None) or [])]

@@ -111,7 +111,7 @@ class ModelArguments:
     shuffle_histories: float = field(
         default=0.0,
         metadata={
-            "help": "Share of the users, drawn anew each epoch, whose items are trained on in random order. Helps "
+            "help": "Share of the histories, drawn anew each epoch, that are trained on in random order. Helps "
             "where it matters which items go together, and little which came first."
         },
     )
@@ -175,7 +175,7 @@ def parse_arguments(
         ("sasrec_shuffle_histories", sasrec.sasrec_shuffle_histories),
     ):
         if not 0 <= share <= 1:
-            parser.error(f"--{name} is a share of the users, from 0 to 1, and not {share}")
+            parser.error(f"--{name} is a share of the histories, from 0 to 1, and not {share}")
     if model.model == "sasrec" and model.item_embeddings is not None:
         parser.error("--model sasrec trains item vectors: leave out --item_embeddings.")
     return data, model, sasrec, training

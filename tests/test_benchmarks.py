@@ -15,7 +15,7 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer
 
-from e4srec_hf.data import build_item_tokenizer, leave_one_out, load_sequences
+from e4srec_hf.data import build_item_tokenizer, catalogue, leave_one_out, load_sequences
 from e4srec_hf.evaluation import evaluate_ranking
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -140,7 +140,10 @@ def test_quality_ranks_what_the_recipe_trains_and_trains_nothing_twice(log, reci
     for name, found in result["models"].items():
         hidden = found["test"]["seen hidden"]["hr@10"]
         assert hidden["mean"] == pytest.approx(sum(hidden["seeds"]) / len(hidden["seeds"]))
-        for trained in found["runs"] if name != "ease" else ():
+        for trained in found["runs"]:
+            if name == "ease":
+                assert trained["settings"]["penalty"] in load("ease").PENALTIES
+                continue
             assert trained["validation"]["ndcg@10"] == max(epoch["ndcg@10"] for epoch in trained["curve"])
             assert len(trained["curve"]) == (3 if found["kind"] == "sasrec" else 2), name
     keys = {run["key"] for run in result["models"]["sasrec-best"]["runs"]}
@@ -171,7 +174,8 @@ def test_ease_is_the_regression_of_each_item_on_the_others():
     generator = np.random.default_rng(0)
     sequences = [generator.choice(list("abcdef"), size).tolist() for size in generator.integers(1, 9, 40)]
     items = build_item_tokenizer(list("abcdef"))
-    model = ease.EASE([*sequences, ["unknown", "a"]], items, penalty=3.0)
+    gram = ease.gram_matrix([*sequences, ["unknown", "a"]], items)
+    model = ease.EASE(gram, penalty=3.0)
     users = np.array([[item in sequence for item in "abcdef"] for sequence in [*sequences, ["a"]]], dtype=float)
     history = {"input_ids": torch.tensor([[1, 0, 2, 3, 3, 5]]), "attention_mask": torch.tensor([[0, 0, 1, 1, 1, 0]])}
     scores = model(**history).logits[0]
@@ -181,6 +185,32 @@ def test_ease_is_the_regression_of_each_item_on_the_others():
         weights = np.zeros(6)
         weights[others] = np.linalg.solve(gram, users[:, others].T @ users[:, target])
         assert scores[2 + target].item() == pytest.approx(weights[[0, 1]].sum(), abs=1e-5)
+
+
+def test_ease_has_the_penalty_that_is_best_on_validation(log):
+    ease = load("ease")
+    sequences = load_sequences(str(log))
+    splits, items = leave_one_out(sequences), build_item_tokenizer(catalogue(sequences))
+    model, chosen = ease.best_ease(splits["train"], splits["validation"], items)
+    gram = ease.gram_matrix(splits["train"]["item_ids"], items)
+    figures = {}
+    for penalty in ease.PENALTIES:
+        ranked = evaluate_ranking(ease.EASE(gram, penalty), splits["validation"], items)
+        figures[penalty] = ranked.metrics["ndcg@10"].value
+    assert len(set(figures.values())) > 1
+    assert chosen["ndcg@10"] == figures[chosen["penalty"]] == max(figures.values())
+    assert torch.equal(model.weights, ease.EASE(gram, chosen["penalty"]).weights)
+
+
+@pytest.mark.parametrize("data", ["beauty", "lastfm", "yelp"])
+def test_the_papers_rows_take_nothing_from_a_recipe_that_the_paper_did_not_do(data, log, tmp_path):
+    quality, runs = load("quality"), load("runs")
+    recipe = runs.read_recipe(BENCHMARKS.parent / "examples" / "configs" / f"{data}.yaml")
+    for name in ("e4srec-paper", "sasrec-bce"):
+        planned = runs.make_run(log, recipe, quality.MODELS[name][1], 0, tmp_path)
+        for stage in (planned, planned.vectors) if planned.vectors else (planned,):
+            assert not {"shuffle_histories", "sasrec_shuffle_histories"} & stage.settings.keys(), name
+            assert name == "sasrec-bce" or "all_targets" not in stage.settings
 
 
 @pytest.mark.slow
@@ -251,6 +281,9 @@ def test_equal_settings_are_equal_runs_and_others_are_not(log, recipe, tmp_path)
         != make({"sasrec_dropout": 0.5}).vectors.key
         == make({"model": "sasrec", "sasrec_dropout": 0.5}).key
     )
+    with_all = make({"all_targets": True})
+    assert best.vectors.key != with_all.vectors.key == make({"model": "sasrec", "all_targets": True}).key
+    assert make({"head": None}).settings.keys() == best.settings.keys() - {"head"}
     assert make({"item_embeddings": "random"}).key not in (best.key, make({"item_embeddings": "random"}, seed=1).key)
     drawn = np.load(make({"item_embeddings": "random"}).vectors)
     assert drawn.shape == (32, 16)

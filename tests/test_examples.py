@@ -134,7 +134,7 @@ def test_mistakes_are_found_before_anything_is_trained(train, tmp_path, capsys):
     log = ("--dataset", tmp_path / "log.txt")
     assert "no validation target" in fails_with("--dataset", tmp_path / "short.txt")
     assert "--max_targets must be at least 1, not 0" in fails_with(*log, "--max_targets", 0)
-    assert "--shuffle_histories is a share of the users" in fails_with(*log, "--shuffle_histories", 2)
+    assert "--shuffle_histories is a share of the histories" in fails_with(*log, "--shuffle_histories", 2)
     assert "--sasrec_shuffle_histories is a share" in fails_with(*log, "--sasrec_shuffle_histories", -1)
     assert f"--base_model {tmp_path} cannot be used" in fails_with(*log, "--base_model", tmp_path)
     assert "leave out --item_embeddings" in fails_with(*log, "--model", "sasrec", "--item_embeddings", "vectors.npy")
@@ -265,3 +265,20 @@ def test_item_vectors_can_come_from_a_trained_sasrec_and_a_run_can_be_resumed(tr
     assert "second holds checkpoints of an earlier run" in refused
     resumed = run(EXAMPLES / "train.py", *arguments, log / "second", "--resume_from_checkpoint", "true")
     assert resumed[resumed.index("| model") :] == text[text.index("| model") :]
+
+
+@pytest.mark.slow
+def test_each_stage_shuffles_as_its_own_flag_says(train, log, tmp_path, monkeypatch):
+    found = []
+
+    class Remembering(train.RankingTrainer):
+        def __init__(self, model, *args, **kwargs):
+            super().__init__(model, *args, **kwargs)
+            found.append((type(model).__name__, self.data_collator.shuffle_histories))
+
+    monkeypatch.setattr(train, "RankingTrainer", Remembering)
+    flags = ["--shuffle_histories", 0.25, "--sasrec_shuffle_histories", 0.75, "--rank_test", "false"]
+    train.main(
+        [*map(str, ["--dataset", log / "log.txt", "--output_dir", tmp_path, "--use_cpu", "true", *QUICK, *flags])]
+    )
+    assert found == [("SASRecModel", 0.75), ("E4SRecModel", 0.25)]

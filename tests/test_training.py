@@ -54,7 +54,7 @@ def arguments(directory, **settings):
 
 def make_trainer(model, directory, world, **settings):
     tokenizer, splits = world
-    own_names = ("early_stopping_patience", "callbacks", "max_targets", "shuffle", "all_targets")
+    own_names = ("early_stopping_patience", "callbacks", "max_targets", "shuffle_histories", "all_targets")
     own = {name: settings.pop(name) for name in own_names if name in settings}
     return RankingTrainer(
         model,
@@ -86,7 +86,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(kind, world,
     if kind.endswith("capped"):
         settings |= {
             "max_targets": 2,
-            "shuffle": 0.5,
+            "shuffle_histories": 0.5,
             "train_sampling_strategy": "group_by_length",
             "dataloader_num_workers": 1,
         }
@@ -230,11 +230,12 @@ class Batches(TrainerCallback):
     """Remembers what the model is given."""
 
     def __init__(self, model):
-        self.labels = []
+        self.labels, self.items = [], []
         model.register_forward_pre_hook(self.remember, with_kwargs=True)
 
     def remember(self, model, args, kwargs):
         self.labels.append(kwargs["labels"])
+        self.items += [row[row > 0].tolist() for row in kwargs["input_ids"]]
 
 
 @pytest.mark.slow
@@ -263,6 +264,20 @@ def test_a_cap_on_targets_is_drawn_anew_each_epoch(workers, world, base_dir, tmp
     assert len(first) == len(second) == len(trainer.train_dataset)
     assert first != second
     assert trainer.targets_a_step() == pytest.approx(sum(len(row) for row in first) / len(first) * 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_histories_are_shuffled_anew_each_epoch(share, world, base_dir, tmp_path):
+    model = make_e4srec(world[0], base_dir)
+    seen = Batches(model)
+    settings = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    make_trainer(model, tmp_path, world, shuffle_histories=share, **settings).train()
+    rows = [world[0].convert_tokens_to_ids(items) for items in world[1]["train"]["item_ids"]]
+    first, second = seen.items[: len(rows)], seen.items[len(rows) :]
+    assert sorted(map(sorted, first)) == sorted(map(sorted, second)) == sorted(map(sorted, rows))
+    assert (sorted(first) == sorted(rows)) == (sorted(second) == sorted(rows)) == (share == 0)
+    assert (sorted(first) == sorted(second)) == (share == 0)
 
 
 def test_batches_can_be_grouped_by_length_and_all_targets_trained_on(world, base_dir, tmp_path):

@@ -29,8 +29,9 @@ class SequenceCollator:
         first_item: Whether the first known item of a user is a target (a prompt can predict it; SASRec cannot).
         max_targets: At most so many targets of a row, drawn at random; ``None`` is all of them. What stands before
             them stays in view.
-        shuffle: Share of the training rows, drawn anew each epoch, whose items are put in random order. What a model
-            then learns of items that go together it learns of both, whichever came first.
+        shuffle_histories: Share of the training rows, drawn anew each epoch, whose items, those of a cut row that are
+            left, are put in random order. What a model learns of items that go together it then learns of both,
+            whichever came first. The item of a cut row that is no target, for want of a history, is a random one.
         seed: Draws depend on it, on the epoch that [`set_epoch`] says and on the row, and so not on the order of rows
             or on where a training was resumed.
     """
@@ -40,7 +41,7 @@ class SequenceCollator:
     max_history: int = 50
     first_item: bool = True
     max_targets: int | None = None
-    shuffle: float = 0.0
+    shuffle_histories: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -48,12 +49,12 @@ class SequenceCollator:
             raise ValueError(f'targets must be "all" or "last", not {self.targets!r}')
         if self.max_targets is not None and self.max_targets < 1:
             raise ValueError(f"max_targets must be at least 1, not {self.max_targets}")
-        if not 0 <= self.shuffle <= 1:
-            raise ValueError(f"shuffle is a share of the rows, from 0 to 1, and not {self.shuffle}")
+        if isinstance(self.shuffle_histories, bool) or not 0 <= self.shuffle_histories <= 1:
+            raise ValueError(f"shuffle_histories is a share of the rows, from 0 to 1, not {self.shuffle_histories}")
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # workers that live on see it change
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other targets from now on."""
+        """Draw other targets and orders from now on."""
         self._epoch.fill_(epoch)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -65,7 +66,7 @@ class SequenceCollator:
         histories = [row["item_ids"] for row in rows]
         if self.targets == "all":
             histories = [items[-self.max_history - 1 :] for items in histories]
-            if self.shuffle:
+            if self.shuffle_histories:
                 histories = [self._shuffled(items) for items in histories]
         batch = tokenize_histories(self.tokenizer, histories)
         ids, mask = batch["input_ids"], batch["attention_mask"]  # (batch, seq)
@@ -79,7 +80,7 @@ class SequenceCollator:
             labels = labels.masked_fill(is_first & (is_cut | (not self.first_item)), IGNORE_INDEX)
             if self.max_targets is not None:
                 for row, items in enumerate(histories):
-                    self._draw(labels[row], items, self.max_targets)
+                    self._keep_targets(labels[row], items, self.max_targets)
         out = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         if "candidates" in rows[0]:
             out["candidates"] = tokenize_histories(
@@ -89,21 +90,20 @@ class SequenceCollator:
 
     def _shuffled(self, items: list[str]) -> list[str]:
         """The items of a row in random order, if the row is among those that are drawn."""
-        generator = np.random.default_rng([*self._draw_of(items), 1])  # not the one that draws targets
-        if generator.random() >= self.shuffle:
+        generator = self._generator(items, 1)
+        if generator.random() >= self.shuffle_histories:
             return items
         return [items[place] for place in generator.permutation(len(items))]
 
-    def _draw(self, labels: Tensor, items: list[str], count: int) -> None:
+    def _keep_targets(self, labels: Tensor, items: list[str], count: int) -> None:
         """Leave ``count`` targets in the labels of a row."""
         places = (labels >= FIRST_ITEM_ID).nonzero().squeeze(1).numpy()
         if len(places) > count:
-            generator = np.random.default_rng(self._draw_of(items))
-            labels[generator.choice(places, len(places) - count, replace=False)] = IGNORE_INDEX
+            labels[self._generator(items).choice(places, len(places) - count, replace=False)] = IGNORE_INDEX
 
-    def _draw_of(self, items: list[str]) -> list[int]:
-        """Seeds of what is drawn for a row in this epoch."""
-        return [self.seed, int(self._epoch), zlib.crc32("\0".join(items).encode())]
+    def _generator(self, items: list[str], *purpose: int) -> np.random.Generator:
+        """Draws for a row in this epoch, others for another purpose."""
+        return np.random.default_rng([self.seed, int(self._epoch), zlib.crc32("\0".join(items).encode()), *purpose])
 
 
 def has_target(labels: Tensor) -> Tensor:

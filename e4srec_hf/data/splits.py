@@ -87,7 +87,8 @@ def cut_into_segments(sequences: Dataset, max_history: int) -> Dataset:
     before it in its row: just behind a cut it is shorter than the model would see when it recommends.
 
     With ``max_history`` 3, ``a b c d e f g h`` becomes ``a b``, ``b c d e`` and ``e f g h``: targets ``a b``, ``c d e``
-    and ``f g h``.
+    and ``f g h``. Where a training shuffles histories, it shuffles rows; in such an epoch an item of two rows may be a
+    target twice, and another not at all.
 
     Args:
         sequences: Rows with ``item_ids`` and, if it has them, ``timestamps``.

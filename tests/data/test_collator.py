@@ -93,7 +93,7 @@ def test_targets_are_drawn_anew_each_epoch_and_evenly_whatever_the_batch():
 
 
 def shuffled(share, epoch, rows, seed=0, **settings):
-    collate = SequenceCollator(TOKENIZER, "all", max_history=9, shuffle=share, seed=seed, **settings)
+    collate = SequenceCollator(TOKENIZER, "all", max_history=9, shuffle_histories=share, seed=seed, **settings)
     collate.set_epoch(epoch)
     return collate(rows)
 
@@ -134,7 +134,9 @@ def test_a_shuffle_hangs_on_epoch_seed_and_row_and_not_on_the_batch():
 
 def test_a_cap_is_drawn_from_a_shuffled_row_too():
     row = {"item_ids": list("abcdef")}
-    batch = shuffled(1.0, 0, [row], max_targets=2)
+    batch, uncapped = shuffled(1.0, 0, [row], max_targets=2), shuffled(1.0, 0, [row])
+    assert torch.equal(batch["input_ids"], uncapped["input_ids"])
+    assert not torch.equal(batch["input_ids"], SequenceCollator(TOKENIZER)([row])["input_ids"])
     targets = batch["labels"] != -100
     assert int(targets.sum()) == 2
     assert torch.equal(batch["labels"][targets], batch["input_ids"][targets])
@@ -143,14 +145,14 @@ def test_a_cap_is_drawn_from_a_shuffled_row_too():
 def test_the_last_item_is_the_target_whatever_is_shuffled():
     row = {"item_ids": list("abcdef")}
     plain = SequenceCollator(TOKENIZER, "last")([row])
-    batch = SequenceCollator(TOKENIZER, "last", shuffle=1.0)([row])
+    batch = SequenceCollator(TOKENIZER, "last", shuffle_histories=1.0)([row])
     assert all(torch.equal(batch[name], plain[name]) for name in plain)
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), True])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match="shuffle is a share of the rows, from 0 to 1"):
-        SequenceCollator(TOKENIZER, shuffle=share)
+    with pytest.raises(ValueError, match="shuffle_histories is a share of the rows, from 0 to 1"):
+        SequenceCollator(TOKENIZER, shuffle_histories=share)
 
 
 def test_a_cap_below_one_is_refused():
