@@ -1,34 +1,41 @@
 # Everything runs in .venv, on the installed package: what is tested is what ships.
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
-SOURCES := $(shell find e4srec_hf modeling hub_cards -name '*.py' -o -name '*.md' -o -name '*.json' -o -name 'py.typed')
+SOURCES := $(shell find e4srec_hf modeling hub_cards -type f -not -name '*.pyc')
 
 # The models of the demo and the tests are tiny: a second thread gains little, and costs much on a busy machine.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint record clean
+.PHONY: help check test demo lint docs record clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
+check: lint docs  ## Before a commit: lint, types, documentation, fast tests
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+test: lint docs  ## Lint, types, documentation, every test
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
 demo: .venv/.package  ## Train on made-up readers, print one table, load the result without this package
 	$(BIN)/python examples/train.py
 	$(BIN)/python examples/load_without_package.py outputs/demo
-
-test: lint  ## Lint, check types, run every test
-	$(BIN)/pytest
 
 lint: .venv/.package  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-record: .venv/.package  ## After a change in modeling/: record its hashes as those of the present version
-	$(BIN)/python -P -m e4srec_hf.verify --record e4srec_hf/verify/released_code.json
+docs: .venv/.package  ## Build the documentation into site/; a broken link or reference is an error
+	$(BIN)/mkdocs build --quiet --strict
 
-clean:  ## Remove .venv and what was built
-	rm -rf .venv build *.egg-info outputs
+record: .venv/.package  ## After a change in modeling/: record its hashes as those of the present version
+	$(BIN)/python -P -m e4srec_hf.hub.verify --record e4srec_hf/hub/verify/released_code.json
+
+clean:  ## Remove .venv and what was built; outputs/ stays
+	rm -rf .venv build dist site *.egg-info
 
 .venv/.dependencies: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

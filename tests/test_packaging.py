@@ -1,0 +1,53 @@
+"""What is built: one version, every source file installed, and a source distribution that can run its own tests."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import files, version
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {"e4srec_hf": "e4srec_hf", "modeling": "e4srec_hf/modeling", "hub_cards": "e4srec_hf/hub_cards"}
+
+
+def source_files(folder: str) -> list[str]:
+    """Paths below ``folder`` of this tree, without what Python caches."""
+    paths = (path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return sorted(path.relative_to(ROOT / folder).as_posix() for path in paths)
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    namespace: dict[str, str] = {}
+    exec((ROOT / "e4srec_hf" / "version.py").read_text(encoding="utf-8"), namespace)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == namespace["__version__"] == version("e4srec-hf")
+
+
+@pytest.mark.parametrize("folder", SOURCES)
+def test_every_source_file_is_installed(folder: str) -> None:
+    installed = {path.as_posix() for path in files("e4srec-hf") or []}
+    assert [name for name in source_files(folder) if f"{SOURCES[folder]}/{name}" not in installed] == []
+
+
+def test_every_package_folder_can_be_imported_from() -> None:
+    folders = {path.parent for path in (ROOT / "e4srec_hf").rglob("*.py")}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the files that git tracks")
+def test_the_source_distribution_holds_every_tracked_file(tmp_path: Path) -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = {name for name in listed.split("\0") if (ROOT / name).is_file()}
+    tree = tmp_path / "tree"
+    for name in tracked:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tree / name)
+    build = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=tree, capture_output=True, check=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert tracked - packed == {".gitattributes", ".gitignore"}
