@@ -11,8 +11,8 @@ import tempfile
 from measuring import add_arguments, make_world, seconds, spread_sample, write_result
 from transformers import TrainingArguments
 
-from e4srec_hf.evaluation import evaluate_ranking
-from e4srec_hf.training import RankingTrainer
+from e4srec_hf.evaluation.ranking import evaluate_ranking
+from e4srec_hf.training.trainer import RankingTrainer
 
 
 def main() -> None:

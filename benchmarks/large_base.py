@@ -27,15 +27,8 @@ from torch import nn
 from transformers import AutoModel, BitsAndBytesConfig, LlamaModel, PreTrainedTokenizerBase
 
 from e4srec_hf import E4SRecModel
-from e4srec_hf.data import (
-    SequenceCollator,
-    build_item_tokenizer,
-    catalogue,
-    leave_one_out,
-    load_sequences,
-    tokenize_histories,
-)
-from e4srec_hf.tiny_base import train_byte_level_tokenizer
+from e4srec_hf.data import SequenceCollator, build_item_tokenizer, catalogue_of, leave_one_out, load_sequences, tokenize_histories
+from e4srec_hf.training.tiny_base import train_byte_level_tokenizer
 
 
 def product_rate(device: str, size: int) -> float:
@@ -152,7 +145,7 @@ def main() -> None:
     parser.add_argument("--bf16_only", action="store_true")
     arguments = parser.parse_args()
     sequences = load_sequences(arguments.dataset)
-    items, splits = build_item_tokenizer(catalogue(sequences)), leave_one_out(sequences)
+    items, splits = build_item_tokenizer(catalogue_of(sequences)), leave_one_out(sequences)
     ceiling = product_rate(arguments.device, arguments.product_size)
     found = []
     for four_bit in (False,) if arguments.bf16_only else (False, True):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers import LlamaModel
 
 from e4srec_hf import E4SRecModel
-from e4srec_hf.tiny_base import train_byte_level_tokenizer
+from e4srec_hf.training.tiny_base import train_byte_level_tokenizer
 
 
 def make_model(n_items: int, head: str, hidden_size: int, device: str) -> Any:

@@ -13,13 +13,13 @@ import peft
 import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
-from e4srec_hf.modeling.packing import PackedRows, pack_rows, segments_of
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
 
 from e4srec_hf import E4SRecModel
-from e4srec_hf.data import build_item_tokenizer, catalogue, leave_one_out, load_sequences
-from e4srec_hf.tiny_base import train_byte_level_tokenizer
-from e4srec_hf.training_facts import device_name
+from e4srec_hf.cards.facts import device_name
+from e4srec_hf.data import build_item_tokenizer, catalogue_of, leave_one_out, load_sequences
+from e4srec_hf.training.packing import PackedRows, pack_rows, segments_of
+from e4srec_hf.training.tiny_base import train_byte_level_tokenizer
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -49,7 +49,7 @@ def make_world(arguments: argparse.Namespace) -> World:
     disable_progress_bars()
     torch.manual_seed(0)
     sequences = load_sequences(arguments.dataset)
-    items = build_item_tokenizer(catalogue(sequences))
+    items = build_item_tokenizer(catalogue_of(sequences))
     splits = leave_one_out(sequences)
     tokenizer = train_byte_level_tokenizer()
     base = LlamaModel(llama_config(len(tokenizer), arguments.layers, arguments.hidden_size))

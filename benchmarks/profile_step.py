@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 import torch
 from e4srec_hf.modeling import history_reader, reading
-from e4srec_hf.modeling.history_reader import SLOTS_WORTH_A_PASS
-from e4srec_hf.modeling.packing import groups_of_similar_length
 from measuring import add_arguments, make_world, packed_rows, seconds, spread_sample, write_result
 from torch.profiler import ProfilerActivity, profile
 
 from e4srec_hf.data import SequenceCollator
+from e4srec_hf.training.packed_reading import SLOTS_WORTH_A_PASS
+from e4srec_hf.training.packed_reading import groups_of_similar_length
 
 
 def main() -> None:

@@ -26,17 +26,10 @@ from quality_report import draw, markdown_table, paired_bootstrap
 from runs import Run, Trained, add_arguments, check_arguments, code_digest, digest, make_run, read_recipe, train_all
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from e4srec_hf.data import (
-    build_item_tokenizer,
-    catalogue,
-    item_catalogue,
-    leave_one_out,
-    load_sequences,
-    with_sampled_negatives,
-)
-from e4srec_hf.evaluation import evaluate_ranking
-from e4srec_hf.metrics import mean_metrics
-from e4srec_hf.popularity import PopularityModel
+from e4srec_hf.data import build_item_tokenizer, catalogue_of, item_catalogue, leave_one_out, load_sequences, with_sampled_negatives
+from e4srec_hf.evaluation.metrics import mean_metrics
+from e4srec_hf.evaluation.popularity import PopularityModel
+from e4srec_hf.evaluation.ranking import evaluate_ranking
 
 CONFIGS = Path(__file__).parent.parent / "examples" / "configs"
 AS_IN_THE_PAPER = {
@@ -318,7 +311,7 @@ def describe(trained: Trained) -> dict[str, Any]:
 def load(arguments: argparse.Namespace) -> tuple[DatasetDict, dict[str, Dataset], PreTrainedTokenizerBase]:
     """The splits, the test targets by kind of ranking, and the item tokenizer."""
     sequences = load_sequences(str(arguments.dataset))
-    items = build_item_tokenizer(catalogue(sequences))
+    items = build_item_tokenizer(catalogue_of(sequences))
     splits = leave_one_out(sequences)
     tests = {"full": splits["test"]}
     if arguments.negatives is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from e4srec_hf.metrics import user_metrics
+from e4srec_hf.evaluation.metrics import user_metrics
 
 COLOURS = {"baseline": "#b8c2cc", "sasrec": "#dd8c3c", "e4srec": "#2b6cb0"}
 

@@ -31,7 +31,7 @@ from filelock import FileLock
 
 import e4srec_hf
 from e4srec_hf import SASRecConfig
-from e4srec_hf.data import build_item_tokenizer, catalogue, load_sequences
+from e4srec_hf.data import build_item_tokenizer, catalogue_of, load_sequences
 
 TRAIN = Path(__file__).parent.parent / "examples" / "train.py"
 STATE = "trainer_state.json"
@@ -262,7 +262,7 @@ def without_defaults(settings: dict[str, Any]) -> dict[str, Any]:
 def random_vectors(dataset: Path, width: int, seed: int, cache: Path) -> Path:
     """A file of item vectors as a SASRec starts with them."""
     path = cache / f"random-{digest(dataset)[:16]}-{width}-{seed}.npy"
-    rows = len(build_item_tokenizer(catalogue(load_sequences(str(dataset)))))
+    rows = len(build_item_tokenizer(catalogue_of(load_sequences(str(dataset)))))
     cache.mkdir(parents=True, exist_ok=True)
     vectors = np.random.default_rng(seed).normal(scale=SASRecConfig().initializer_range, size=(rows, width))
     np.save(path, vectors.astype(np.float32))

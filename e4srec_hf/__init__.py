@@ -1,25 +1,42 @@
 """E4SRec as a first-class citizen of the Hugging Face Hub: train, rank, share, load.
 
-Importing the package registers its models, so that `AutoModel` uses the installed code and no remote code.
+With the package imported, `AutoModel` loads E4SRec and SASRec repos with the installed code, without remote code. The
+import itself is light: torch and transformers are loaded when a name is used for the first time.
 """
 
-from transformers import AutoConfig, AutoModel
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
-try:
-    from .modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
-except ModuleNotFoundError as error:
-    if error.name != "e4srec_hf.modeling":
-        raise
-    raise ImportError(
-        "This is the source folder of e4srec_hf, in which `modeling` lies one level up. Install the package "
-        "(`pip install .`) and start Python in another folder."
-    ) from error
+from .registration import register_with_transformers
+from .version import __version__
 
-AutoConfig.register(E4SRecConfig.model_type, E4SRecConfig, exist_ok=True)
-AutoConfig.register(SASRecConfig.model_type, SASRecConfig, exist_ok=True)
-AutoModel.register(E4SRecConfig, E4SRecModel, exist_ok=True)
-AutoModel.register(SASRecConfig, SASRecModel, exist_ok=True)
+_NAMES = {
+    "E4SRecConfig": "modeling",
+    "E4SRecModel": "modeling",
+    "RankingTrainer": "training",
+    "SASRecConfig": "modeling",
+    "SASRecModel": "modeling",
+    "evaluate_ranking": "evaluation",
+    "load_item_embeddings": "data",
+    "load_sequences": "data",
+    "recommend_items": "serving",
+    "save_trained": "training",
+}
 
-__version__ = "0.1.0"
+if not (Path(__path__[0]) / "modeling").is_dir():  # the source folder, where these packages are one level up
+    __path__.append(str(Path(__path__[0]).parent))
 
-__all__ = ["E4SRecConfig", "E4SRecModel", "SASRecConfig", "SASRecModel"]
+register_with_transformers()
+
+__all__ = ["__version__", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_NAMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES])

@@ -12,9 +12,10 @@ from transformers import AutoModel, AutoTokenizer
 
 import e4srec_hf  # noqa: F401 - registers the models, so that no remote code is needed
 from e4srec_hf.data import item_catalogue, make_demo_world, with_sampled_negatives
-from e4srec_hf.evaluation import evaluate_ranking, results_table
-from e4srec_hf.popularity import PopularityModel
-from e4srec_hf.training_data import from_sequences, load_training_data
+from e4srec_hf.data.opening import from_sequences, load_training_data
+from e4srec_hf.evaluation.popularity import PopularityModel
+from e4srec_hf.evaluation.ranking import evaluate_ranking
+from e4srec_hf.evaluation.reports import results_table
 
 
 def main() -> None:

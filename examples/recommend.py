@@ -5,7 +5,7 @@ python examples/recommend.py outputs/demo --history B0221 B0434 --top_k 5
 
 import argparse
 
-from e4srec_hf.recommending import as_lines, recommend_items
+from e4srec_hf.serving.recommending import as_lines, recommend_items
 
 
 def main() -> None:

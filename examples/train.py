@@ -18,7 +18,6 @@ from accelerate import PartialState
 from arguments import DataArguments, ModelArguments, SASRecArguments, card_seeds, card_settings, parse_arguments
 from checkpoints import find_checkpoints, remove_checkpoints
 from datasets import Dataset
-from e4srec_hf.modeling.pushing import push_folder
 from huggingface_hub import CommitInfo, HfApi
 from transformers import (
     AutoConfig,
@@ -30,24 +29,21 @@ from transformers import (
 )
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
-from e4srec_hf.card_callback import CardCallback
-from e4srec_hf.cards import refresh_model_card
-from e4srec_hf.data import (
-    build_item_tokenizer,
-    item_catalogue,
-    make_demo_world,
-    tokenize_histories,
-    with_sampled_negatives,
-)
-from e4srec_hf.evaluation import RankingReport, evaluate_ranking, results_table, save_reports
-from e4srec_hf.hub import TITLES_NAME
-from e4srec_hf.item_embeddings import is_sasrec, load_item_embeddings
-from e4srec_hf.json_files import write_json
-from e4srec_hf.popularity import PopularityModel, popularity_skew
-from e4srec_hf.tiny_base import make_tiny_base
-from e4srec_hf.training import SELECT_ON_VALIDATION, RankingTrainer, save_trained
-from e4srec_hf.training_data import TrainingData, from_sequences, load_training_data
-from e4srec_hf.training_facts import add_facts
+from e4srec_hf.cards.callback import CardCallback
+from e4srec_hf.cards.facts import add_facts
+from e4srec_hf.cards.model_card import refresh_model_card
+from e4srec_hf.data import build_item_tokenizer, item_catalogue, make_demo_world, tokenize_histories, with_sampled_negatives
+from e4srec_hf.data.item_vectors import is_sasrec, load_item_embeddings
+from e4srec_hf.data.opening import TrainingData, from_sequences, load_training_data
+from e4srec_hf.evaluation.popularity import PopularityModel, popularity_skew
+from e4srec_hf.evaluation.ranking import evaluate_ranking
+from e4srec_hf.evaluation.reports import RankingReport, results_table, save_reports
+from e4srec_hf.files import write_json
+from e4srec_hf.files import TITLES_NAME
+from e4srec_hf.hub.push import push_folder
+from e4srec_hf.training.saving import save_trained
+from e4srec_hf.training.tiny_base import make_tiny_base
+from e4srec_hf.training.trainer import SELECT_ON_VALIDATION, RankingTrainer
 
 logger = logging.getLogger("train")
 

@@ -1,7 +1,8 @@
-"""The language model underneath: finding it, checking that it fits, and making the right part of it trainable."""
+"""The base language model: finding it, checking that it fits, and making the right part of it trainable."""
 
+import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,14 +12,13 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file, logging
 from transformers.utils.hub import extract_commit_hash
 
 from .configuration_e4srec import PAPER_LORA, E4SRecConfig
 from .saving import BASE_FILES
-from .sharing import is_read_by_others, share_base
+from .sharing import share_base
 
 #: Arguments of `from_pretrained` that say how to reach the Hub, for the adapter and for the base.
 SHARED_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
@@ -30,7 +30,7 @@ logger = logging.get_logger(__name__)
 
 
 def text_embeddings(base: PreTrainedModel) -> nn.Embedding:
-    """The token embeddings of a base: their width is the hidden size that items are lifted to."""
+    """The token embeddings of a base: their width is the hidden size that items are projected to."""
     return cast(nn.Embedding, base.get_input_embeddings())
 
 
@@ -40,22 +40,21 @@ def open_base(
     """The body of a base model, without a language-modelling head.
 
     Args:
-        base_model: Hub id, folder, or a loaded model, whose weights are shared, or trained with ``tuning="full"``.
+        base_model: Hub id, folder, or a loaded model: its weights are shared, or copied with ``tuning="full"``.
         revision: Revision on the Hub.
         tuning: As in the adapter's configuration.
         kwargs: Arguments of `AutoModel.from_pretrained`. A base's own code is never run, and only safetensors are read.
 
     Raises:
         OSError: If it cannot be found.
-        ValueError: If it is loaded, but cannot be shared.
+        ValueError: If it is loaded, but cannot be shared or copied.
     """
     if isinstance(base_model, PreTrainedModel):
         if tuning == "lora":
             return share_base(base_model)
-        body = cast(PreTrainedModel, base_model.base_model)
-        if base_model.config.model_type == "e4srec" or is_read_by_others(body):
-            raise ValueError('Adapters read the weights of this base: with tuning="full", load one afresh to train.')
-        return body
+        if base_model.config.model_type == "e4srec":
+            raise ValueError('An E4SRec model lends its base to adapters only: with tuning="full", load one afresh.')
+        return copy.deepcopy(cast(PreTrainedModel, base_model.base_model))
     name = str(base_model)
     kwargs = {"dtype": "auto", "use_safetensors": True, **kwargs}
     try:
@@ -85,10 +84,9 @@ def base_of_adapter(
     base_arguments: dict[str, Any],
     hub_arguments: dict[str, Any],
 ) -> PreTrainedModel:
-    """The recorded base of an adapter, or ``base_model`` in its place, with the prompt in its own tokens.
+    """The recorded base of an adapter, or ``base_model`` instead, with the prompt in its own tokens.
 
-    What ``config`` says of the base is then true of this one. The adapter's revision is never asked of a base, but of
-    one that lies in the adapter's own repo.
+    ``config`` is changed to describe this base. The adapter's revision is used for a base in the adapter's repo only.
     """
     recorded, revision = config.base_model_name_or_path, config.base_model_revision
     adapter_revision = hub_arguments.pop("revision", None)
@@ -115,11 +113,7 @@ def origin(base: PreTrainedModel) -> tuple[str | None, str | None]:
 
 
 def single_device(device_map: Any) -> torch.device:
-    """The device of a ``device_map`` that names one, as a model without a base of its own to spread out needs it.
-
-    Raises:
-        ValueError: If the map names several.
-    """
+    """The device of a ``device_map`` that names only one; several are a `ValueError`."""
     if device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     places = set(device_map.values()) if isinstance(device_map, dict) else {device_map}
@@ -129,10 +123,10 @@ def single_device(device_map: Any) -> torch.device:
 
 
 def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str], **hub_arguments: Any) -> str:
-    """Name of the base that an adapter was trained on; ``./…``, inside the adapter's folder or repo, as a full path.
+    """Name of the base that an adapter was trained on; ``./…`` in its folder or repo becomes a full path.
 
     Raises:
-        ValueError: If none is recorded, or it is said to be inside, but is not.
+        ValueError: If none is recorded, or it is recorded as inside but is not there.
     """
     name = config.base_model_name_or_path
     if name is None:
@@ -156,7 +150,7 @@ def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str], **hub_a
 
 
 def full_path(name: str) -> str:
-    """A folder with its full path, so that it is found from anywhere; a Hub id as it is."""
+    """The full path of a folder; a Hub id as it is."""
     return os.path.abspath(name) if os.path.isdir(name) else name
 
 
@@ -173,7 +167,7 @@ def find_tokenizer(name: str, **kwargs: Any) -> PreTrainedTokenizerBase | None:
 
 
 def tokenize_prompt(config: E4SRecConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Put both prompt texts into tokens, without special tokens, and note them in ``config``."""
+    """Tokenize both prompt texts, without special tokens, and record their token ids in ``config``."""
     config.instruction_ids, config.response_ids = (
         tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
         for text in (config.instruction, config.response)
@@ -181,11 +175,7 @@ def tokenize_prompt(config: E4SRecConfig, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def check_prompt(config: E4SRecConfig, base: PreTrainedModel) -> None:
-    """Refuse a prompt that is not in the tokens of ``base``.
-
-    Raises:
-        ValueError: If a token has no row in the base.
-    """
+    """Raise a `ValueError` if a token of the prompt has no row in ``base``."""
     rows = text_embeddings(base).num_embeddings
     if (highest := max([*config.instruction_ids, *config.response_ids], default=0)) >= rows:
         raise ValueError(
@@ -194,19 +184,12 @@ def check_prompt(config: E4SRecConfig, base: PreTrainedModel) -> None:
 
 
 def check_hidden_size(base: PreTrainedModel, name: str | None, weights_file: str) -> None:
-    """Refuse a base whose hidden size is not the one that the adapter lifts its items to.
-
-    Raises:
-        ValueError: If they differ; both are named.
-    """
+    """Raise a `ValueError` if the adapter projects its items to another hidden size than that of the base."""
     try:
-        stored = safe_open(weights_file, framework="pt")
+        with safe_open(weights_file, framework="pt") as stored:
+            trained_for = stored.get_slice("input_proj.weight").get_shape()[0]
     except SafetensorError:
-        return  # loading will say so
-    with stored:
-        if "input_proj.weight" not in stored.keys():  # noqa: SIM118 - loading will name it
-            return
-        trained_for = stored.get_slice("input_proj.weight").get_shape()[0]
+        return  # strict loading will say what is wrong
     if (hidden := text_embeddings(base).embedding_dim) != trained_for:
         raise ValueError(
             f"The base model {name or 'that was passed'} has hidden size {hidden}, but this adapter was trained on a "
@@ -225,8 +208,8 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
     """Freeze the base and put LoRA layers in, or make all of it trainable. Changes ``base`` in place.
 
     Raises:
-        ValueError: If the base is no decoder of its own, carries LoRA already, is quantized but to be trained whole,
-            or has none of the modules that LoRA is meant for; or if LoRA would change the base.
+        ValueError: If the base is not a decoder, carries LoRA already, is quantized but to be trained whole, or has
+            none of the target modules of LoRA; or if LoRA would change the base.
     """
     if base.config.is_encoder_decoder:
         raise ValueError(f"{type(base).__name__} is an encoder-decoder; E4SRec needs a decoder-only base.")
@@ -256,41 +239,6 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
             f"LoRA does not fit {type(base).__name__}: {error}\n"
             f'Its linear layers are {linear}; choose with lora={{"target_modules": […]}}.'
         ) from error
-
-
-def decoder_layers(base: PreTrainedModel) -> Sequence[nn.Module]:
-    """The stack of layers of a base; none where it has no list of as many as its config says."""
-    depth = base.config.get_text_config().num_hidden_layers
-    stacks = (module for module in base.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
-    return cast(Sequence[nn.Module], next(stacks, []))
-
-
-def drop_from_layers(base: PreTrainedModel, dropout: float) -> None:
-    """Put dropout on what each layer of a base adds to its input, for as long as the base is in training mode.
-
-    A base has one such dropout: a later call changes it.
-
-    Raises:
-        ValueError: If there is dropout, but no layers are found.
-    """
-    layers = decoder_layers(base)
-    if dropout and not layers:
-        raise ValueError(f"base_dropout is {dropout}, but no stack of layers is found in {type(base).__name__}.")
-    for layer in layers:
-        layer._dropout_of_what_it_adds = dropout  # type: ignore[assignment]
-        if _drop not in layer._forward_hooks.values():
-            layer.register_forward_hook(_drop, with_kwargs=True)
-
-
-def _drop(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    dropout = cast(float, layer._dropout_of_what_it_adds)
-    if not (dropout and layer.training):
-        return None
-    before = args[0] if args else kwargs["hidden_states"]
-    after = output[0] if isinstance(output, tuple) else output
-    before = before.to(after.device)  # of a base that is spread out
-    dropped = before + F.dropout(after - before, dropout)
-    return (dropped, *output[1:]) if isinstance(output, tuple) else dropped
 
 
 def lora_layers(base: PreTrainedModel) -> Iterator[tuple[str, BaseTunerLayer]]:

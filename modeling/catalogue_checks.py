@@ -1,4 +1,4 @@
-"""Checks of a catalogue: its item vectors, and what a config says of where it grew and which items are retired."""
+"""Checks of a catalogue: its item vectors, and the fields of a config that say how it grew and which items retired."""
 
 from itertools import pairwise
 from typing import Any
@@ -9,16 +9,11 @@ from .histories import FIRST_ITEM_ID
 
 
 def check_catalogue_fields(vocab_size: int, grown_from: Any, retired_items: Any) -> tuple[list[int], list[int]]:
-    """The two fields as sorted lists of whole numbers.
-
-    Args:
-        vocab_size: Rows of the item table.
-        grown_from: Rows that it had before each time that items were added, or ``None``.
-        retired_items: Item ids that are never recommended, or ``None``.
+    """``grown_from`` and ``retired_items`` of a config as sorted lists of whole numbers.
 
     Raises:
-        ValueError: If one of them is no list of whole numbers, the sizes do not grow, from 2 at least to less than
-            ``vocab_size``, or a retired id is no item.
+        ValueError: If one is not a list of whole numbers, the sizes do not grow from at least 2 to less than
+            ``vocab_size``, or a retired id is not an item.
     """
     for name, value in (("grown_from", grown_from), ("retired_items", retired_items)):
         if not all(type(number) is int for number in value or []):
@@ -30,19 +25,15 @@ def check_catalogue_fields(vocab_size: int, grown_from: Any, retired_items: Any)
             f"grown_from must be the rows of an item table that grew to {vocab_size}, each more than the one before, "
             f"not {grown_from}"
         )
-    if strangers := [item for item in retired_items if not FIRST_ITEM_ID <= item < vocab_size]:
+    if unknown := [item for item in retired_items if not FIRST_ITEM_ID <= item < vocab_size]:
         raise ValueError(
-            f"retired_items must be item ids between {FIRST_ITEM_ID} and {vocab_size - 1}, not {strangers[0]}"
+            f"retired_items must be item ids between {FIRST_ITEM_ID} and {vocab_size - 1}, not {unknown[0]}"
         )
     return grown_from, retired_items
 
 
 def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: int | None) -> None:
-    """Refuse item vectors that no model can be built on.
-
-    Raises:
-        ValueError: If the table is no matrix, holds NaN or infinity, or has not the size that was asked for.
-    """
+    """Raise a `ValueError` if item vectors are not a finite matrix of the size that was asked for."""
     if table.dim() != 2:
         raise ValueError(f"item_embeddings must have the shape (vocab, item dimension), not {tuple(table.shape)}")
     check_finite(table, "item_embeddings")
@@ -56,11 +47,7 @@ def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: 
 
 
 def check_finite(vectors: Tensor, name: str) -> None:
-    """Refuse ``(rows, width)`` vectors with NaN or infinity among them.
-
-    Raises:
-        ValueError: If there is one; the first such row is named.
-    """
+    """Raise a `ValueError` that names the first of ``(rows, width)`` vectors with NaN or infinity."""
     broken = ~vectors.isfinite().all(dim=1)
     if broken.any():
         raise ValueError(

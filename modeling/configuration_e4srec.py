@@ -1,4 +1,4 @@
-"""Configuration of an E4SRec adapter: the base it stands on, its catalogue, its prompt, its LoRA and its head."""
+"""Configuration of an E4SRec adapter: its base, its catalogue, its prompt, its LoRA and its head."""
 
 from typing import Any
 
@@ -6,8 +6,7 @@ from transformers import PreTrainedConfig
 
 from .catalogue_checks import check_catalogue_fields
 
-#: The newest layout of files that this code writes; a repo of a newer one is refused. Version 2 has retired items,
-#: which code that knows version 1 alone would recommend.
+#: The newest layout of files that this code reads. Version 2 has retired items, which older code would recommend.
 FORMAT_VERSION = 2
 
 #: The two prompt texts of the paper (arXiv 2312.02443, the Alpaca template); the items stand between them.
@@ -28,31 +27,17 @@ PAPER_LORA: dict[str, Any] = {
 }
 
 
-def check_format_version(format_version: int) -> None:
-    """Refuse a repo that was written by a newer release than this code.
-
-    Raises:
-        ValueError: If ``format_version`` is above :data:`FORMAT_VERSION`.
-    """
-    if format_version > FORMAT_VERSION:
-        raise ValueError(
-            f"This config has format_version {format_version}, but this code reads versions up to {FORMAT_VERSION}. "
-            "It was written by a newer release: upgrade e4srec-hf, or load it with trust_remote_code=True "
-            "from an environment where the package is not installed."
-        )
-
-
 class E4SRecConfig(PreTrainedConfig):
     """What it takes to rebuild an [`E4SRecModel`] around a base language model.
 
     Args:
         base_model_name_or_path: Hub id or folder of the base. A path that starts with ``./`` is inside the folder
-            that holds this config. ``None`` for ``tuning="full"``, whose base travels in the weights.
-        base_model_revision: Revision of the base on the Hub, where one was asked for.
+            that holds this config. ``None`` for ``tuning="full"``, whose base is in the weights.
+        base_model_revision: Revision of the base on the Hub.
         vocab_size: Rows of the item table: ``[PAD]``, ``[UNK]``, then the items.
         item_embedding_dim: Width of the item vectors (64 in the paper).
         instruction: Prompt text before the items, tokenized without special tokens. May be empty.
-        response: Prompt text behind the items, likewise.
+        response: Prompt text after the items, likewise.
         instruction_ids: ``instruction`` in the tokens of the recorded base.
         response_ids: ``response`` in the tokens of the recorded base.
         max_history: How many items before the target the model sees: the last ones.
@@ -60,20 +45,17 @@ class E4SRecConfig(PreTrainedConfig):
         head: ``"linear"`` (the paper's ``Linear(hidden, vocab, bias=False)``) or ``"tied"`` (the hidden state is
             projected to ``item_embedding_dim`` and multiplied with the item table).
         tuning: ``"lora"`` (the base is frozen and not saved) or ``"full"`` (the base is trained and saved whole).
-        train_item_embeddings: Whether the item vectors are trained too. The paper keeps them as SASRec made them.
-        projection_init: How the lifting layer and the head of a fresh model start: ``"random"``, or ``"orthogonal"``,
-            which keeps angles and lengths and lets the head undo the lifting: what the base's residual stream carries
-            of an item scores the catalogue as the item's own vector does.
-        item_dropout: Dropout on the item vectors that are read, while training; the paper has none. Those that are
-            scored keep all.
-        base_dropout: Dropout on what each layer of the base adds to its input, while training; the paper has none.
-        base_config: Config of the base as a dictionary; kept for ``tuning="full"`` only.
-        grown_from: Rows that the item table had before each time that items were added without training, empty if
-            never. The parts are scored in products of their own, so that old scores stay as they were to the last bit.
-            Empty it once the model has been trained further: all its rows are trained ones then.
+        train_item_embeddings: Whether the item vectors are trained too. The paper freezes them.
+        projection_init: How input projection and head start: ``"random"``, or ``"orthogonal"``, which keeps angles and
+            lengths and lets the head invert the projection.
+        item_dropout: Dropout on the item vectors that are read, in training. The paper has none. Item vectors used for
+            scoring are not dropped.
+        base_dropout: Dropout on what each layer of the base adds to its input, in training. The paper has none.
+        base_config: Config of the base as a dictionary; for ``tuning="full"`` only.
+        grown_from: Rows that the item table had each time before items were added without training. The parts are
+            scored separately, so that old scores keep every bit. Empty it once the model has been trained further.
         retired_items: Ids of items that are never recommended. Histories that hold them are read as before.
-        format_version: Layout of the files that this config was read from. A config says 2 of itself where it has
-            retired items, and 1 otherwise: older code reads what it can read.
+        format_version: Layout of the files that this config was read from; 2 where it has retired items, 1 otherwise.
 
     Raises:
         ValueError: If a field has a value that no model can be built from, or the format is a newer one.
@@ -105,7 +87,12 @@ class E4SRecConfig(PreTrainedConfig):
         format_version: int = FORMAT_VERSION,
         **kwargs: Any,
     ) -> None:
-        check_format_version(format_version)
+        if format_version > FORMAT_VERSION:
+            raise ValueError(
+                f"This config has format_version {format_version}; this code reads versions up to {FORMAT_VERSION}. It "
+                "was written by a newer release: upgrade e4srec-hf, or load it with trust_remote_code=True from an "
+                "environment where the package is not installed."
+            )
         if head not in ("linear", "tied"):
             raise ValueError(f'head must be "linear" or "tied", not {head!r}')
         if tuning not in ("lora", "full"):
@@ -114,7 +101,8 @@ class E4SRecConfig(PreTrainedConfig):
             raise ValueError(f'projection_init must be "random" or "orthogonal", not {projection_init!r}')
         if vocab_size < 2 or item_embedding_dim < 1:
             raise ValueError(
-                f"A table of {vocab_size} item tokens by {item_embedding_dim} is none: 2 by 1 is the least"
+                "vocab_size must be at least 2 and item_embedding_dim at least 1; "
+                f"got {vocab_size} and {item_embedding_dim}."
             )
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1, not {max_history}")
@@ -147,11 +135,11 @@ class E4SRecConfig(PreTrainedConfig):
 
     @property
     def format_version(self) -> int:
-        """The oldest layout that holds all that this config says."""
+        """The oldest layout that can hold this config."""
         return 2 if self.retired_items else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, the format version among them."""
+        """Every field and the format version."""
         return {**super().to_dict(), "format_version": self.format_version}
 
 

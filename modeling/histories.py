@@ -1,4 +1,6 @@
-"""Histories as both models read them: which items count, in what order, and which of them are targets."""
+"""Histories as both models read them: which items count, which of them are targets, and what a target follows."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,17 +12,7 @@ IGNORE_INDEX = -100
 
 
 def check_item_ids(ids: Tensor, vocab_size: int, name: str, *, ignore_index: int | None = None) -> None:
-    """Refuse ids that are no rows of the item table.
-
-    Args:
-        ids: ``(batch, seq)`` item ids.
-        vocab_size: Rows of the item table.
-        name: What to call ``ids`` in the message.
-        ignore_index: A value that is allowed besides.
-
-    Raises:
-        ValueError: If ``ids`` is not a matrix, or one of them is outside the vocabulary; it names the place.
-    """
+    """Raise a `ValueError` if ``(batch, seq)`` ids, called ``name``, are outside the vocabulary or no matrix."""
     if ids.dim() != 2:
         raise ValueError(f"{name} must have the shape (batch, seq), not {tuple(ids.shape)}")
     outside = (ids < 0) | (ids >= vocab_size)
@@ -35,51 +27,74 @@ def check_item_ids(ids: Tensor, vocab_size: int, name: str, *, ignore_index: int
 
 
 def known_items(input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-    """Where a row holds an item that counts: not masked, and neither ``[PAD]`` nor ``[UNK]``.
-
-    Args:
-        input_ids: ``(batch, seq)`` item ids.
-        attention_mask: ``(batch, seq)``, 0 where nothing is to be read; ``None`` reads everything.
-
-    Returns:
-        ``(batch, seq)`` booleans.
-    """
+    """Where a row holds an item that counts, ``(batch, seq)``: not masked, and neither ``[PAD]`` nor ``[UNK]``."""
     known = input_ids >= FIRST_ITEM_ID
     return known if attention_mask is None else known & attention_mask.bool()
 
 
-def pack_right_padded(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Move what is masked in to the front of each row, order kept, and cut the padding that all rows share.
+def pack_right_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the ids that count to the front of each row, in order, and cut the padding that all rows share.
 
-    With the padding behind, position ``i`` of a row is its ``i``-th item whatever the batch looks like, and a causal
-    model never sees the padding.
+    Position ``i`` of a row is then its ``i``-th item in any batch, and a causal model never sees the padding.
 
     Args:
-        values: ``(batch, seq)`` or ``(batch, seq, dim)``.
+        ids: ``(batch, seq)``.
         mask: ``(batch, seq)`` booleans.
 
     Returns:
-        The packed values ``(batch, longest, …)`` and the lengths ``(batch,)``.
+        The packed ids ``(batch, longest)`` and the lengths ``(batch,)``.
     """
     lengths = mask.sum(dim=1)
     longest = int(lengths.max()) if len(lengths) else 0
     order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (batch, longest)
-    if values.dim() == 3:
-        order = order.unsqueeze(-1).expand(-1, -1, values.shape[-1])
-    return values.gather(1, order), lengths
+    return ids.gather(1, order), lengths
 
 
 def target_positions(input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the targets, row-major. Special tokens are never targets.
-
-    Args:
-        input_ids: ``(batch, seq)``.
-        labels: ``(batch, seq)`` unshifted labels, -100 where nothing is to be predicted.
+    """Rows and columns of the targets of ``(batch, seq)`` labels, row-major. Special tokens are never targets.
 
     Raises:
-        ValueError: If the shapes differ.
+        ValueError: If the shapes of the two differ.
     """
     if labels.shape != input_ids.shape:
         raise ValueError(f"labels have the shape {tuple(labels.shape)}, but input_ids {tuple(input_ids.shape)}")
     rows, columns = (labels >= FIRST_ITEM_ID).nonzero(as_tuple=True)
     return rows, columns
+
+
+class Windows(NamedTuple):
+    """Pieces of histories that a model reads, and the targets that follow their items."""
+
+    row: Tensor  # (windows,) row of the batch
+    start: Tensor  # (windows,) how many known items of that row come before the window
+    n_items: Tensor  # (windows,) how many items it has: as many as its last target follows
+    of_target: Tensor  # (targets,) the window of each target, in ascending order
+    items_before: Tensor  # (targets,) how many items of its window each target follows
+
+    def item_ids(self, packed: Tensor) -> Tensor:
+        """``(batch, seq)`` right-padded ids of the known items to the ``(windows, items)`` ids of the windows."""
+        slots = torch.arange(int(self.n_items.max()) if len(self.n_items) else 0, device=packed.device)
+        if not len(slots):
+            return packed.new_zeros(len(self.row), 0)
+        columns = (self.start[:, None] + slots).clamp_max(packed.shape[1] - 1)
+        return packed[self.row[:, None], columns].masked_fill(slots >= self.n_items[:, None], PAD_ID)
+
+
+def windows_of(rows: Tensor, preceding: Tensor, max_history: int, *, shared: bool) -> Windows:
+    """The last ``max_history`` items before each target, as one window a target or shared where they start alike.
+
+    The targets after the first ``max_history`` items of a row all start at its first item and can share one window.
+
+    Args:
+        rows: ``(targets,)`` row of each target, in ascending order.
+        preceding: ``(targets,)`` number of known items before it, ascending within a row.
+        max_history: How many of them count.
+        shared: Whether targets share windows.
+    """
+    start = (preceding - max_history).clamp_min(0)
+    items_before = preceding - start
+    if not shared:
+        return Windows(rows, start, items_before, torch.arange(len(rows), device=rows.device), items_before)
+    windows, of_target = torch.stack([rows, start]).unique(dim=1, return_inverse=True)  # (2, windows)
+    n_items = torch.zeros_like(windows[0]).scatter_reduce_(0, of_target, items_before, "amax")
+    return Windows(windows[0], windows[1], n_items, of_target, items_before)

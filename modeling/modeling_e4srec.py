@@ -1,10 +1,19 @@
-"""E4SRec: a language model that reads item vectors between two pieces of prompt and scores the whole catalogue.
+"""E4SRec: a language model reads item vectors between two pieces of prompt and scores the whole catalogue at once.
 
     [instruction tokens] [item 1] [item 2] … [item n] [response tokens]
                                                              └── last hidden state → scores over the catalogue
 
-Source: arXiv 2312.02443. Trained are the LoRA weights, the lifting layer and the scoring head; they and the item table
-are all that is saved.
+Source: arXiv 2312.02443. Only the LoRA weights, the input projection and the scoring head are trained; they and the
+item table are saved.
+
+The files of this repo, in reading order:
+
+- ``modeling_e4srec.py`` (this one): the model, how it is made, loaded, run and merged.
+- ``configuration_e4srec.py``: every setting. ``catalogue_checks.py``: its checks of what is said of the catalogue.
+- ``recommender.py``: loss, scores and recommendations. ``ranking.py``: the best items.
+- ``histories.py``: which items of a history count. ``reading.py``: how the base reads them.
+- ``bases.py``: finding the base, LoRA, the prompt. ``sharing.py``: several adapters on one base.
+- ``saving.py``: what is written, and strict loading.
 """
 
 import inspect
@@ -25,7 +34,6 @@ from .bases import (
     check_hidden_size,
     check_prompt,
     default_target_modules,
-    drop_from_layers,
     hub_commit,
     lora_layers,
     open_base,
@@ -39,49 +47,49 @@ from .bases import (
 from .catalogue_checks import check_item_table
 from .configuration_e4srec import E4SRecConfig
 from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_padded, target_positions
-from .history_reader import HistoryReader, Task
-from .peft_export import export_peft
-from .probing import Verdict
-from .pushing import PushMixin
 from .ranking import catalogue_scores
-from .reading import let_the_last_layer_skip
+from .reading import KeptInstruction, PlainReader, ReadingTask
 from .recommender import Recommender
 from .saving import WEIGHTS_NAME, load_strictly, make_trained_weights_float32
-from .sharing import is_read_by_others, readers
 
 #: Arguments of `from_pretrained` and `from_base` that go to the base.
-BASE_ARGUMENTS = ("dtype", "device_map", "quantization_config", "attn_implementation")
+BASE_ARGUMENTS = (
+    *("dtype", "device_map", "quantization_config", "attn_implementation"),
+    *("max_memory", "offload_folder", "low_cpu_mem_usage"),
+)
 #: Arguments of `from_pretrained` that say where files come from.
 HUB_ARGUMENTS = (*SHARED_HUB_ARGUMENTS, "revision", "subfolder")
-#: What `AutoModel` passes on that must not reach the base.
-NOT_FOR_THE_BASE = ("trust_remote_code", "adapter_kwargs", "_from_auto", "_commit_hash", "code_revision")
+#: What `AutoModel` passes on that must not reach the base, and what is always so here: safetensors, nothing pickled.
+NOT_FOR_THE_BASE = (
+    *("trust_remote_code", "adapter_kwargs", "_from_auto", "_commit_hash", "code_revision"),
+    *("use_safetensors", "weights_only"),
+)
 #: What the Trainer and accelerate read off a model about its quantization and placement.
 OUTER_ATTRIBUTES = (
-    "is_quantized",
-    "hf_quantizer",
-    "quantization_method",
-    "is_loaded_in_4bit",
-    "is_loaded_in_8bit",
+    *("is_quantized", "hf_quantizer", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit"),
     "hf_device_map",
 )
 
 logger = logging.get_logger(__name__)
 
 
-class E4SRecModel(Recommender, PushMixin):
-    """A base language model with an item table, a lifting layer, a scoring head and, for ``tuning="lora"``, LoRA.
+class E4SRecModel(Recommender):
+    """A base language model with an item table, an input projection, a scoring head and, for ``tuning="lora"``, LoRA.
 
     Make one with [`from_base`], load one with [`from_pretrained`].
 
     Args:
         config: The adapter's configuration.
         base: The bare base model. Its modules are changed in place: LoRA layers go in, or all weights become trainable.
-            May be left out for ``tuning="full"``; a base with random weights is then made.
+            May be left out for ``tuning="full"``: the base is then randomly initialised.
+
+    Attributes:
+        reader: How histories are read: [`PlainReader`], or another one with the same ``read``.
     """
 
     config_class = E4SRecConfig
     supports_gradient_checkpointing = True
-    # The base decides which of these it can do; the shell has no attention of its own.
+    # The base decides which of these it supports; this model has no attention of its own.
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
     config: E4SRecConfig
     base: PreTrainedModel
@@ -97,15 +105,13 @@ class E4SRecModel(Recommender, PushMixin):
         if base is None:
             if config.tuning == "lora" or config.base_config is None:
                 raise ValueError(
-                    "An E4SRec model stands on a base: make one with E4SRecModel.from_base(base_model, item_embeddings)"
+                    "An E4SRec model needs a base: make one with E4SRecModel.from_base(base_model, item_embeddings)"
                     " or load one with E4SRecModel.from_pretrained(...)."
                 )
             base_config = AutoConfig.for_model(**config.base_config)
             base = AutoModel.from_config(base_config, attn_implementation=config._attn_implementation)
         check_prompt(config, base)
         tune_base(base, config)
-        drop_from_layers(base, config.base_dropout)
-        let_the_last_layer_skip(base)
         tokens = text_embeddings(base)
         hidden, device = tokens.embedding_dim, tokens.weight.device
         self.base = base
@@ -117,15 +123,14 @@ class E4SRecModel(Recommender, PushMixin):
         for name in ("instruction_ids", "response_ids"):
             ids = torch.tensor(getattr(config, name), dtype=torch.long, device=device)
             self.register_buffer(name, ids, persistent=False)
-        for module in self.modules():  # all are initialised: post_init must not do it again
+        for module in self.modules():  # all are: post_init must not do it again
             module._is_hf_initialized = True  # type: ignore[assignment]
         self.post_init()
         make_trained_weights_float32(self)
-        self.reader = HistoryReader()
+        self.reader: Any = PlainReader()
+        self.has_base_dropout = False  # set by the training code, which puts it in
         self._unmerged_weights: dict[str, Tensor] = {}  # of the layers that LoRA is merged into
-        if config.tuning == "lora":
-            readers(base).add(self)
-        # the Trainer expects just these to be absent when it resumes
+        # the Trainer expects exactly these to be absent when it resumes
         self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.saved_keys())
         # the Trainer looks for quantization and placement on the outer model only
         for name in OUTER_ATTRIBUTES:
@@ -145,22 +150,20 @@ class E4SRecModel(Recommender, PushMixin):
         """Make a fresh model to train.
 
         Args:
-            base_model: Hub id, folder, or a loaded model. That one stays as it is, but for its weights being frozen:
-                they are shared, not copied, with any number of adapters. (One with a language-modelling head lends
-                its body, an E4SRec model its base.) With ``tuning="full"`` it is trained itself.
+            base_model: Hub id, folder, or a loaded model, which is frozen: its weights are shared with any number of
+                adapters; with ``tuning="full"`` a copy of it is trained.
             item_embeddings: ``(vocab, item dimension)`` item vectors in the order of the item tokenizer, ``[PAD]`` and
                 ``[UNK]`` first: a tensor, or an array.
-            tokenizer: The text tokenizer of the base, for the prompt. Found beside the base where it has a name.
-            config: Fields of [`E4SRecConfig`], ``dtype``, ``device_map``, ``quantization_config`` and
-                ``attn_implementation`` of the base, and where to fetch it from (``cache_dir``, ``token``, …).
+            tokenizer: The text tokenizer of the base, for the prompt. By default the one beside the base.
+            config: Fields of [`E4SRecConfig`]; ``dtype``, ``device_map``, ``quantization_config``, … of the base; and
+                where to fetch it from (``cache_dir``, ``token``, …).
 
         Returns:
-            A model in training mode: LoRA starts as the identity, the lifting layer and the head as
-            ``projection_init`` says.
+            A model in training mode.
 
         Raises:
-            ValueError: If the item vectors hold NaN or do not have ``vocab_size`` rows, if the base has no decoder of
-                its own, or if there is a prompt but no tokenizer to read it.
+            ValueError: If the item vectors are not finite, the base is not a decoder, or there is a prompt but no
+                tokenizer for it.
             TypeError: If an argument is not known.
             OSError: If the base cannot be found.
         """
@@ -183,14 +186,14 @@ class E4SRecModel(Recommender, PushMixin):
         if "target_modules" not in (config.get("lora") or {}):
             settings.lora["target_modules"] = default_target_modules(base)
         if settings.tuning == "full":
-            described = base.config.to_dict().items()  # code of its own, which a Hub repo may name, was not run
+            described = base.config.to_dict().items()  # without remote code that a Hub repo may name: it was not run
             settings.base_config = {k: v for k, v in described if k not in ("_name_or_path", "auto_map")}
             settings.base_model_name_or_path = settings.base_model_revision = None
         if settings.instruction or settings.response:
             if tokenizer is None:
                 if name is None:
                     raise ValueError(
-                        "The base was made in memory, so its tokenizer is not known: pass tokenizer=, or a prompt "
+                        "The base was created in memory, so its tokenizer is not known: pass tokenizer=, or a prompt "
                         'without text (instruction="", response="").'
                     )
                 tokenizer = AutoTokenizer.from_pretrained(
@@ -212,37 +215,40 @@ class E4SRecModel(Recommender, PushMixin):
         config: E4SRecConfig | None = None,
         base_model: str | os.PathLike[str] | PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
+        output_loading_info: bool = False,
         **kwargs: Any,
-    ) -> "E4SRecModel":
+    ) -> Any:
         """Load an adapter onto its base, or onto another one that fits.
 
         Args:
             pretrained_model_name_or_path: Hub id or folder of the adapter.
             config: The adapter's configuration, where it has been read already.
-            base_model: Hub id, folder, or a loaded model to use instead of the recorded base. A loaded model, or the
-                base of a loaded E4SRec model, is shared: any number of adapters stand on its weights at once.
-            tokenizer: Text tokenizer of ``base_model``. The prompt is put into tokens again with it, or with the one
-                that stands beside ``base_model`` where that is another base than the recorded one. A model made in
-                memory gets the tokens recorded for the original base.
-            kwargs: ``dtype``, ``device_map``, ``quantization_config`` and ``attn_implementation`` go to the base;
-                ``revision``, ``token``, ``cache_dir``, … say which adapter; anything else overrides the config.
+            base_model: Hub id, folder, or a loaded model to use instead of the recorded base. The weights of a loaded
+                model, or of the base of a loaded E4SRec model, are shared by any number of adapters.
+            tokenizer: Text tokenizer of ``base_model``, for the prompt; by default the one beside it. A base created
+                in memory gets the token ids recorded for the original base.
+            output_loading_info: Return the info of `PreTrainedModel.from_pretrained` too; loading is strict.
+            kwargs: ``dtype``, ``device_map``, ``quantization_config``, ``attn_implementation``, ``max_memory``, … go
+                to the base; ``revision``, ``token``, ``cache_dir``, … say which adapter; others override the config.
 
         Returns:
             The model, in evaluation mode.
 
         Raises:
             OSError: If the adapter or its base cannot be found.
-            ValueError: If the base does not fit the adapter, or the file lacks a tensor, has one too many, or one of
-                another shape; every one is named.
+            ValueError: If the base does not fit, or a tensor is missing, surplus or misshapen; every one is named.
             TypeError: If an argument is not known.
         """
+        if kwargs.get("use_safetensors") is False or kwargs.get("weights_only") is False:
+            raise ValueError("Only safetensors files are read: leave out use_safetensors=False and weights_only=False.")
         hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
         commit = hub_commit(str(pretrained_model_name_or_path), **hub_arguments)
         if commit is not None:
             hub_arguments["revision"] = commit  # all files of one commit, whatever is pushed meanwhile
         if "torch_dtype" in kwargs:  # the older name
             kwargs.setdefault("dtype", kwargs.pop("torch_dtype"))
-        base_arguments = {name: kwargs.pop(name) for name in BASE_ARGUMENTS if kwargs.get(name) is not None}
+        given = [(name, kwargs.pop(name)) for name in BASE_ARGUMENTS if name in kwargs]
+        base_arguments = {name: value for name, value in given if value is not None}
         kwargs = {name: value for name, value in kwargs.items() if name not in NOT_FOR_THE_BASE}
         if config is None:
             config, kwargs = cls.config_class.from_pretrained(
@@ -264,11 +270,9 @@ class E4SRecModel(Recommender, PushMixin):
                 "quantization_config."
             )
         if config.tuning == "lora":
-            shared_arguments = {
-                name: hub_arguments[name] for name in (*SHARED_HUB_ARGUMENTS, "revision") if name in hub_arguments
-            }
+            hub_arguments.pop("subfolder", None)
             base = base_of_adapter(
-                config, pretrained_model_name_or_path, base_model, tokenizer, base_arguments, shared_arguments
+                config, pretrained_model_name_or_path, base_model, tokenizer, base_arguments, hub_arguments
             )
             check_hidden_size(base, config.base_model_name_or_path, weights_file)
         model = cls(config, base)
@@ -278,10 +282,11 @@ class E4SRecModel(Recommender, PushMixin):
             model.base.to(base_arguments["dtype"])
         if config.tuning == "full" and "device_map" in base_arguments:
             model.to(single_device(base_arguments["device_map"]))  # type: ignore[arg-type]
-        return model.eval()
+        info: dict[str, Any] = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
+        return (model.eval(), info | {"error_msgs": []}) if output_loading_info else model.eval()
 
     def saved_keys(self) -> list[str]:
-        """Names of the tensors in the file: all that is ours, and of the base only what is trained."""
+        """Names of the tensors in the file: all of this model's own, and of the base only what is trained."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         return [
             name
@@ -305,17 +310,29 @@ class E4SRecModel(Recommender, PushMixin):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the base; what is trained is float32 besides."""
+        """The dtype of the base; the trained weights are float32."""
         return self.base.dtype
 
     @property
-    def scores_first_item(self) -> bool:
+    def scores_first_item(self) -> bool:  # type: ignore[override]
         """Whether there is a prompt to predict the first item of a row from."""
         return bool(self.config.instruction_ids or self.config.response_ids)
+
+    @property
+    def scoring_vectors(self) -> Tensor:  # type: ignore[override]
+        """``(vocab, width)``: the weights of the linear head, or the item table of the tied one."""
+        return self.score.weight if self.config.head == "linear" else self.item_embeddings.weight
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The item table, ``(vocab, item dimension)``."""
         return self.item_embeddings
+
+    def kept_instruction(self) -> KeptInstruction:
+        """Read the instruction once: ``with model.kept_instruction(): …``, while the weights stay as they are.
+
+        Inside another one of this model it is that one. See [`KeptInstruction`].
+        """
+        return KeptInstruction.of(self) or KeptInstruction(self)
 
     def forward(
         self,
@@ -327,10 +344,8 @@ class E4SRecModel(Recommender, PushMixin):
     ) -> CausalLMOutput:
         """Score the catalogue for each target, or without labels for what follows the whole history.
 
-        A row is read once for all its targets wherever the base can do that: [`packing`] tells.
-
         Args:
-            input_ids: ``(batch, seq)`` item ids. Special tokens and what the mask hides are passed over.
+            input_ids: ``(batch, seq)`` item ids. Special tokens and what the mask hides are ignored.
             attention_mask: ``(batch, seq)``, 0 where nothing is to be read.
             labels: ``(batch, seq)`` unshifted: the item at a position is predicted from the prompt and the last
                 ``max_history`` items before it. -100 where nothing is to be predicted.
@@ -338,18 +353,20 @@ class E4SRecModel(Recommender, PushMixin):
             kwargs: Ignored; the `Trainer` passes what other models use.
 
         Returns:
-            ``logits``: ``(targets, vocab)`` in row-major order, ``(batch, vocab)`` without labels; ``loss``. While
-            training with labels ``logits`` is ``None``: the loss never holds the scores of all targets at once.
+            ``logits``: ``(targets, vocab)`` in row-major order, ``(batch, vocab)`` without labels, ``None`` while
+            training with labels; ``loss``.
 
         Raises:
             ValueError: If an id is outside the vocabulary, or there is neither a prompt nor an item to read.
-            RuntimeError: If it is to be trained while its adapter is merged into the base.
+            RuntimeError: If it is to be trained while its adapter is merged into the base, or without its dropout.
         """
         if labels is None:
-            vectors = self.next_item_vectors(*self._known_history(input_ids, attention_mask))
-            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue_parts))  # type: ignore[arg-type]
+            vectors = self.history_vectors(*self.known_histories(input_ids, attention_mask))
+            return CausalLMOutput(logits=catalogue_scores(vectors, self.scoring_parts))  # type: ignore[arg-type]
         if self.training and self._unmerged_weights:
             raise RuntimeError("The adapter is merged into the base, where nothing trains it: unmerge_adapter() first.")
+        if self.training and self.config.base_dropout and not self.has_base_dropout:
+            raise RuntimeError("base_dropout is for training with e4srec_hf: prepare_for_training(model) puts it in.")
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")
         check_item_ids(labels, self.config.vocab_size, "labels", ignore_index=IGNORE_INDEX)
         known = known_items(input_ids, attention_mask)
@@ -357,93 +374,70 @@ class E4SRecModel(Recommender, PushMixin):
         preceding = (known.cumsum(1) - known.long())[rows, columns]  # (targets,) known items before each
         if not self.scores_first_item and (preceding == 0).any():
             row = int(rows[preceding == 0][0])
-            raise ValueError(f"Row {row} has a target behind no known item, and the prompt is empty.")
+            raise ValueError(f"Row {row} has a target without a known item before it, and the prompt is empty.")
         vectors = self._vectors(pack_right_padded(input_ids, known)[0], rows, preceding)  # (targets, width)
-        return self._cross_entropy(vectors, labels[rows, columns], num_items_in_batch)
+        return self._output(vectors, labels[rows, columns], None, num_items_in_batch)
+
+    def history_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
+        """Vectors of whole histories: ``(rows, items)`` right-padded ids and their numbers to ``(rows, width)``."""
+        return self._vectors(items, torch.arange(len(items), device=items.device), n_items)
+
+    def _vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
+        """``(targets, width)`` vectors of the targets in ``rows`` that follow ``preceding`` of the ``items``."""
+        tokens = text_embeddings(self.base)
+        prompt = tokens(self.instruction_ids), tokens(self.response_ids)  # (tokens, hidden) each
+        kept = None if torch.is_grad_enabled() or self.base.training else KeptInstruction.of(self)
+        task = ReadingTask(self.base, prompt, self.config.max_history, kept)
+        hidden = self.reader.read(task, items, self._project, rows, preceding).to(self.score.weight.dtype)
+        return hidden if self.config.head == "linear" else self.score(hidden)
+
+    def _project(self, ids: Tensor) -> Tensor:
+        """``(rows, items)`` ids to ``(rows, items, hidden)``."""
+        vectors = F.dropout(self.item_embeddings(ids), self.config.item_dropout, self.training)
+        return self.input_proj(vectors).to(text_embeddings(self.base).weight.dtype)
 
     @torch.no_grad()
     def _start_orthogonal(self) -> None:
-        """Let the head undo the lifting: an item that is lifted and scored at once has its own vector's scores."""
+        """Let the head invert the input projection: a projected and scored item has its own vector's scores."""
         nn.init.orthogonal_(self.input_proj.weight)  # (hidden, item dimension)
         nn.init.zeros_(self.input_proj.bias)
         back = self.input_proj.weight.T
         self.score.weight.copy_(self.item_embeddings.weight @ back if self.config.head == "linear" else back)
 
-    @property
-    def catalogue(self) -> Tensor:
-        """``(vocab, width)``: the weights of the linear head, or the item table of the tied one."""
-        return self.score.weight if self.config.head == "linear" else self.item_embeddings.weight
-
-    def next_item_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
-        """What comes after each history: ``(rows, items)`` right-padded ids and their numbers to ``(rows, width)``."""
-        return self._vectors(items, torch.arange(len(items), device=items.device), n_items)
-
-    def _vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
-        """``(targets, width)`` vectors of the targets in ``rows`` that follow ``preceding`` of the ``items``."""
-        hidden = self.reader.read(
-            self.base, self._prompt(), items, self._lift, rows, preceding, self.config.max_history
-        ).to(self.score.weight.dtype)  # (targets, hidden)
-        return hidden if self.config.head == "linear" else self.score(hidden)
-
-    def _lift(self, ids: Tensor) -> Tensor:
-        """``(rows, items)`` ids to ``(rows, items, hidden)``."""
-        vectors = F.dropout(self.item_embeddings(ids), self.config.item_dropout, self.training)
-        return self.input_proj(vectors).to(text_embeddings(self.base).weight.dtype)
-
-    def _prompt(self) -> tuple[Tensor, Tensor]:
-        """Instruction and response, ``(tokens, hidden)`` each."""
-        tokens = text_embeddings(self.base)
-        return tokens(self.instruction_ids), tokens(self.response_ids)
-
-    @property
-    def packing(self) -> Verdict:
-        """Whether a history is read once for all its targets, and why not: probed on the base as it is now."""
-        return self.reader.packing(Task(self.base, self._prompt(), self.config.max_history))
-
     def merge_adapter(self) -> None:
         """Fold the LoRA weights into the base, which is then as fast as without them.
 
-        The weights that they change are kept in main memory meanwhile. In a half-precision base the sum is rounded,
-        and so the scores change a little.
+        The layers that LoRA changes get weights of their own, so that other adapters on this base never see it; the
+        old ones are kept in main memory. In a half-precision base the sum is rounded, and scores change a little.
 
         Raises:
-            ValueError: If there is no LoRA, the base is quantized or shared with other adapters, or LoRA has biases
-                (``lora_bias``), which would be folded into those of the base.
+            ValueError: If there is no LoRA, the base is quantized, or LoRA has biases (``lora_bias``), which would be
+                folded into those of the base.
         """
         if getattr(self.base, "is_quantized", False):
-            raise ValueError("A quantized base has no room for LoRA weights: load it with dtype= instead to merge.")
+            raise ValueError("LoRA cannot be merged into a quantized base: load it with dtype= instead.")
         layers = dict(lora_layers(self.base))
         if not layers:
             raise ValueError('There is no LoRA to merge: the base was trained whole (tuning="full").')
-        if is_read_by_others(self.base, than=self):
-            raise ValueError("Other adapters read this base too, and would read what is merged into it: load one more.")
         if self.config.lora.get("lora_bias"):
             raise ValueError("LoRA with biases of its own (lora_bias) cannot be merged: use it unmerged.")
         for name, layer in layers.items():
             if name not in self._unmerged_weights:
-                unmerged = weight_below(layer).detach().to("cpu", copy=True)
+                before = weight_below(layer)
+                layer.get_base_layer().weight = nn.Parameter(before.detach().clone(), requires_grad=False)
                 layer.merge()
-                self._unmerged_weights[name] = unmerged
+                self._unmerged_weights[name] = before.detach().to("cpu", copy=True)
 
     def unmerge_adapter(self) -> None:
-        """Take the LoRA weights out of the base again: it is bit for bit what it was before [`merge_adapter`]."""
+        """Take the LoRA weights out of the base again: it is bit for bit what it was before [`merge_adapter`].
+
+        The layers that were merged keep weights of their own.
+        """
         for name, layer in lora_layers(self.base):
             if name in self._unmerged_weights:
                 layer.unmerge()
-                with torch.no_grad():  # subtracting leaves rounding errors behind
+                with torch.no_grad():  # subtracting leaves rounding errors
                     weight_below(layer).copy_(self._unmerged_weights.pop(name))
-
-    def export_peft(self, directory: str | os.PathLike[str]) -> None:
-        """Write the LoRA weights, merged or not, as `PeftModel.from_pretrained(base, directory)` loads them.
-
-        That base is what `AutoModel` loads, without a language-modelling head. The item table, the lifting layer and
-        the scoring head have no place in a PEFT adapter.
-
-        Raises:
-            ValueError: If there is no LoRA.
-            FileExistsError: If ``directory`` holds the ``config.json`` of a model.
-        """
-        export_peft(self.base, self.config, directory)
 
 
 E4SRecModel.register_for_auto_class("AutoModel")

@@ -1,4 +1,4 @@
-"""SASRec: a small causal transformer over item vectors. It makes the vectors for E4SRec and is its baseline."""
+"""SASRec: a small causal transformer over item vectors. It makes the ID vectors for E4SRec and is its baseline."""
 
 import os
 from typing import Any
@@ -10,18 +10,16 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from .configuration_sasrec import SASRecConfig
 from .histories import (
-    FIRST_ITEM_ID,
     IGNORE_INDEX,
     PAD_ID,
     check_item_ids,
     known_items,
     pack_right_padded,
     target_positions,
+    windows_of,
 )
-from .packing import segments_of
-from .pushing import PushMixin
 from .ranking import catalogue_scores
-from .recommender import Recommender, mean_over_targets
+from .recommender import Recommender
 
 
 class SASRecBlock(nn.Module):
@@ -53,7 +51,7 @@ class SASRecBlock(nn.Module):
         return hidden + self.residual_dropout(self.feed_forward(self.feed_forward_norm(hidden)))
 
 
-class SASRecModel(Recommender, PushMixin):
+class SASRecModel(Recommender):
     """Self-attentive sequential recommendation (Kang and McAuley, 2018) in the dialect of causal language models.
 
     The item table serves at both ends: as input and, by dot product, as the scoring head.
@@ -61,6 +59,7 @@ class SASRecModel(Recommender, PushMixin):
 
     config_class = SASRecConfig
     config: SASRecConfig
+    scores_first_item = False  # without a prompt there is nothing to predict it from
     _supports_sdpa = True
 
     def __init__(self, config: SASRecConfig) -> None:
@@ -114,7 +113,7 @@ class SASRecModel(Recommender, PushMixin):
         """Score the catalogue for each target, or without labels for what follows the whole history.
 
         Args:
-            input_ids: ``(batch, seq)`` item ids. Special tokens and what the mask hides are passed over.
+            input_ids: ``(batch, seq)`` item ids. Special tokens and what the mask hides are ignored.
             attention_mask: ``(batch, seq)``, 0 where nothing is to be read.
             labels: ``(batch, seq)`` unshifted: the item at a position is predicted from the items before it. -100
                 where nothing is to be predicted; the first item of a row is never scored.
@@ -129,8 +128,8 @@ class SASRecModel(Recommender, PushMixin):
             ValueError: If an id is outside the vocabulary, or a history without labels has no known item.
         """
         if labels is None:
-            vectors = self.next_item_vectors(*self._known_history(input_ids, attention_mask))
-            return CausalLMOutput(logits=catalogue_scores(vectors, self.catalogue_parts))  # type: ignore[arg-type]
+            vectors = self.history_vectors(*self.known_histories(input_ids, attention_mask))
+            return CausalLMOutput(logits=catalogue_scores(vectors, self.scoring_parts))  # type: ignore[arg-type]
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")
         check_item_ids(labels, self.config.vocab_size, "labels", ignore_index=IGNORE_INDEX)
         known = known_items(input_ids, attention_mask)
@@ -139,33 +138,23 @@ class SASRecModel(Recommender, PushMixin):
         scored = preceding > 0
         rows, columns, preceding = rows[scored], columns[scored], preceding[scored]
         vectors = self._vectors(pack_right_padded(input_ids, known)[0], rows, preceding)
-        targets = labels[rows, columns]
-        if self.config.loss == "ce":
-            return self._cross_entropy(vectors, targets, num_items_in_batch)
-        loss = self._sampled_loss(vectors, targets, input_ids.masked_fill(~known, PAD_ID)[rows])
-        loss = mean_over_targets(loss, len(targets), num_items_in_batch)
-        logits = None if self.training else catalogue_scores(vectors, self.catalogue_parts)
-        return CausalLMOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
+        seen = input_ids.masked_fill(~known, PAD_ID)[rows]
+        return self._output(vectors, labels[rows, columns], seen, num_items_in_batch)
 
     @property
-    def scores_first_item(self) -> bool:
-        """Without a prompt there is nothing to predict the first item from."""
-        return False
-
-    @property
-    def catalogue(self) -> Tensor:
+    def scoring_vectors(self) -> Tensor:  # type: ignore[override]
         """The item table, ``(vocab, hidden)``."""
         return self.item_embeddings.weight
 
-    def next_item_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
-        """What comes after each history: ``(rows, items)`` right-padded ids and their numbers to ``(rows, hidden)``."""
+    def history_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
+        """Vectors of whole histories: ``(rows, items)`` right-padded ids and their numbers to ``(rows, hidden)``."""
         return self._vectors(items, torch.arange(len(items), device=items.device), n_items)
 
     def _vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
         """``(targets, hidden)`` vectors of the targets in ``rows`` that follow ``preceding`` of the ``items``."""
-        segments = segments_of(rows, preceding, self.config.max_history)
-        states = self._encode(segments.item_ids(items))  # (segments, items, hidden)
-        return states[segments.of_target, segments.items_before - 1]
+        windows = windows_of(rows, preceding, self.config.max_history, shared=True)
+        states = self._encode(windows.item_ids(items))  # (windows, items, hidden)
+        return states[windows.of_target, windows.items_before - 1]
 
     def _encode(self, ids: Tensor) -> Tensor:
         """``(batch, seq)`` right-padded ids to ``(batch, seq, hidden)`` states; causality hides the padding."""
@@ -175,53 +164,6 @@ class SASRecModel(Recommender, PushMixin):
         for block in self.blocks:
             hidden = block(hidden)
         return self.norm(hidden)
-
-    def _sampled_loss(self, states: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
-        """Sum over the targets of the loss against sampled negatives: a softmax, or the mean of binary losses.
-
-        Args:
-            states: ``(targets, hidden)``.
-            targets: ``(targets,)``.
-            seen: ``(targets, seq)`` item ids that must not be drawn; ``[PAD]`` is passed over.
-        """
-        negatives = sample_unseen(seen, self.config.vocab_size, self.config.num_negatives)  # (targets, negatives)
-        table = self.item_embeddings.weight
-        positive_scores = (states * table[targets]).sum(-1)  # (targets,)
-        negative_scores = (table[negatives] @ states.unsqueeze(2)).squeeze(2)  # (targets, negatives)
-        if self.config.loss == "sampled_softmax":
-            scores = torch.cat([positive_scores.unsqueeze(1), negative_scores], dim=1)
-            return F.cross_entropy(scores, torch.zeros_like(targets), reduction="sum")
-        return -F.logsigmoid(positive_scores).sum() - F.logsigmoid(-negative_scores).mean(dim=1).sum()
-
-
-def sample_unseen(seen: Tensor, vocab_size: int, count: int) -> Tensor:
-    """Draw items evenly from those that a row has not seen, exactly and without rejection.
-
-    The ``k``-th unseen item is ``k`` shifted past every seen item that does not stand above it.
-
-    Args:
-        seen: ``(rows, any)`` item ids; special tokens are passed over, repeats count once.
-        vocab_size: Rows of the item table.
-        count: Draws a row, with replacement.
-
-    Returns:
-        ``(rows, count)`` item ids.
-
-    Raises:
-        ValueError: If a row has seen the whole catalogue.
-    """
-    ordered = seen.sort(dim=1).values
-    counts = ordered >= FIRST_ITEM_ID  # each seen item once
-    counts[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
-    n_unseen = (vocab_size - FIRST_ITEM_ID) - counts.sum(dim=1)  # (rows,)
-    if (n_unseen < 1).any():
-        raise ValueError("A row holds every item of the catalogue: there is no negative to sample.")
-    # seen item number j (in order) has `ordered - FIRST_ITEM_ID - j` unseen items below it
-    unseen_below = ordered - FIRST_ITEM_ID - (counts.cumsum(1) - 1)
-    unseen_below = unseen_below.masked_fill(~counts, vocab_size)
-    draw = torch.randint(2**62, (len(seen), count), device=seen.device) % n_unseen[:, None]
-    skipped = (unseen_below.unsqueeze(1) <= draw.unsqueeze(2)).sum(-1)
-    return FIRST_ITEM_ID + draw + skipped
 
 
 SASRecModel.register_for_auto_class("AutoModel")

@@ -1,53 +1,59 @@
-"""Reading histories with the base: instruction, items and response in, the hidden state of each target out.
+"""Reading histories with the base: instruction, items and response in, the hidden state that scores each target out.
 
-The instruction is the same for every row, so it runs once, with batch size 1, and the rows look at its keys and values.
+Each target has a row of its own. The instruction is the same in every row, so the base reads it once, with batch size
+1, and the rows attend to its keys and values. A numerical check finds out whether a base can do that.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
+from transformers.utils import logging
 
-from .bases import decoder_layers
-from .packing import PackedRows, visible_slots
+from .bases import text_embeddings
+from .histories import windows_of
+from .recommender import evaluation_mode
+
+#: A base is checked with histories of this many items, and again where histories more than twice as long come.
+ITEMS_TO_CHECK = 64
+#: Signs of an error that is about memory and not about the base.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+
+logger = logging.get_logger(__name__)
 
 
 class ReadInstruction(NamedTuple):
-    """An instruction that the base has run over.
+    """An instruction that the base has read."""
 
-    Attributes:
-        keys_and_values: Of each layer, ``(1, heads, tokens, head dimension)``.
-        state: ``(hidden,)`` the last hidden state.
-        length: Number of tokens.
-    """
+    keys_and_values: list[tuple[Tensor, Tensor]]  # of each layer, (1, heads, tokens, head dimension)
+    state: Tensor  # (hidden,) the last hidden state
+    length: int  # number of tokens
 
-    keys_and_values: list[tuple[Tensor, Tensor]]
-    state: Tensor
-    length: int
+    def cache(self) -> Cache:
+        """Keys and values as the base takes them."""
+        return Cache(layers=[SharedLayer(*pair) for pair in self.keys_and_values])
 
 
 def read_instruction(base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
     """Run the base over the ``(tokens, hidden)`` instruction alone."""
-    # no config: a layer with a sliding window keeps all keys, and its mask says what it sees
+    # without a config, a layer with a sliding window keeps all keys, and its mask says which are visible
     cache = DynamicCache()
     mask = torch.ones(1, len(tokens), dtype=torch.long, device=tokens.device)
     states = base(inputs_embeds=tokens[None], attention_mask=mask, past_key_values=cache, use_cache=True)
-    kept: list[Any] = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
-    if not kept or any(keys is None or keys.shape[-2] != len(tokens) for keys, _ in kept):
+    pairs: list[Any] = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
+    if not pairs or any(keys is None or keys.shape[-2] != len(tokens) for keys, _ in pairs):
         raise ValueError(f"{type(base).__name__} keeps no keys and values that rows could share.")
-    return ReadInstruction(kept, states.last_hidden_state[0, -1], len(tokens))
+    return ReadInstruction(pairs, states.last_hidden_state[0, -1], len(tokens))
 
 
 class SharedLayer(DynamicLayer):
-    """Keys and values of one layer, ``(1, heads, tokens, head dimension)``, that all rows of a pass look at.
+    """Keys and values of one layer, ``(1, heads, tokens, head dimension)``, that all rows of a pass attend to.
 
-    What the rows add is handed on and not kept, for nothing is read behind them: without gradients, a pass holds the
-    long keys and values of one layer at a time.
+    The keys and values of the rows are returned but not kept, because nothing is read after them.
     """
 
     keys: Tensor
@@ -59,181 +65,197 @@ class SharedLayer(DynamicLayer):
         self.keys, self.values = keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Ours in front of the ``(rows, heads, slots, head dimension)`` of a pass."""
+        """Put ours in front of the ``(rows, heads, slots, head dimension)`` of a pass."""
         rows = len(key_states)
         pairs = (self.keys, key_states), (self.values, value_states)
         keys, values = (torch.cat([ours.expand(rows, -1, -1, -1), theirs], dim=-2) for ours, theirs in pairs)
         return keys, values
 
 
-def read_targets(
-    base: PreTrainedModel,
-    rows: PackedRows,
-    instruction: Tensor | ReadInstruction,
-    items: Tensor,
-    response: Tensor,
-    *,
-    skip_unread: bool,
+class KeptInstruction:
+    """The instruction of one model, read once for as long as this object lives.
+
+    Inside ``with``, calls of the model in this thread that take no gradients use it. Several threads may enter one
+    object, and enter it again. The weights of the model must not change during its life.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self._read: tuple[Any, ReadInstruction] | None = None
+
+    def __enter__(self) -> "KeptInstruction":
+        _entered.set((*_entered.get(), self))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _entered.set(_entered.get()[:-1])
+
+    @staticmethod
+    def of(model: PreTrainedModel) -> "KeptInstruction | None":
+        """The one of ``model`` that this thread has entered."""
+        return next((kept for kept in reversed(_entered.get()) if kept.model is model), None)
+
+    def read(self, base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
+        """The ``(tokens, hidden)`` instruction as the base reads it, computed on the first call."""
+        autocast = torch.is_autocast_enabled(tokens.device.type) and torch.get_autocast_dtype(tokens.device.type)
+        key = (base.config.get_text_config()._attn_implementation, tokens.dtype, tokens.device, autocast)
+        if (read := self._read) is None or read[0] != key:
+            read = self._read = key, read_instruction(base, tokens)
+        return read[1]
+
+
+_entered: ContextVar[tuple[KeptInstruction, ...]] = ContextVar("entered", default=())
+
+
+class ReadingTask(NamedTuple):
+    """What stays the same from one reading to the next."""
+
+    base: PreTrainedModel
+    prompt: tuple[Tensor, Tensor]  # (tokens, hidden) instruction and response
+    max_history: int  # how many items count before a target: the last ones
+    kept: KeptInstruction | None = None  # the instruction, where it is kept between calls
+
+    @property
+    def longest_history(self) -> int:
+        """How many items a row can have: ``max_history``, or as many as the base has positions for."""
+        n_prompt = sum(map(len, self.prompt))
+        places = getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+        return min(self.max_history, (places or self.max_history + n_prompt) - n_prompt)
+
+
+class PlainReader:
+    """Reads each target in a row of its own, all rows in one pass. ``e4srec_hf.training`` has a faster one."""
+
+    def __init__(self) -> None:
+        self._checked: dict[Any, tuple[str, int]] = {}  # why rows cannot share the instruction; the longest row tried
+
+    def read(
+        self, task: ReadingTask, ids: Tensor, project: Callable[[Tensor], Tensor], rows: Tensor, preceding: Tensor
+    ) -> Tensor:
+        """The hidden state that scores each target.
+
+        Args:
+            task: The base, its prompt and the length of histories.
+            ids: ``(batch, seq)`` right-padded ids of known items.
+            project: Takes ids to vectors of the base's width and dtype.
+            rows: ``(targets,)`` row of each target, in ascending order.
+            preceding: ``(targets,)`` number of known items before it, ascending within a row.
+
+        Returns:
+            ``(targets, hidden)``.
+        """
+        if not len(rows):  # trained weights get a gradient all the same: other processes may wait for it
+            nothing = ids.new_zeros(1, 1)
+            return self.read(task, nothing, project, nothing[0], nothing[0] + 1)[:0]
+        windows = windows_of(rows, preceding, task.max_history, shared=False)
+        before = self.instruction(task, int(windows.n_items.max()))
+        return read_rows(task.base, before, project(windows.item_ids(ids)), windows.n_items, task.prompt[1])
+
+    def instruction(self, task: ReadingTask, n_items: int) -> Tensor | ReadInstruction:
+        """The instruction for rows of up to ``n_items`` items: read once, or its ``(tokens, hidden)`` vectors."""
+        base, tokens = task.base, task.prompt[0]
+        if is_checkpointing(base) or not len(tokens) or self.why_not_shared(task, n_items):
+            return tokens
+        return read_instruction(base, tokens) if task.kept is None else task.kept.read(base, tokens)
+
+    def why_not_shared(self, task: ReadingTask, n_items: int) -> str:
+        """Why rows cannot share the instruction; empty where the numerical check has found that they can."""
+        base, (instruction, response) = task.base, task.prompt
+        attention = base.config.get_text_config()._attn_implementation
+        key = (attention, instruction.dtype, instruction.device, len(instruction), len(response))
+        reason, longest = self._checked.get(key, ("", -1))
+        if not reason and longest < n_items:
+            longest = max(n_items, min(max(2 * n_items, ITEMS_TO_CHECK), task.longest_history))
+            items = noise(base, 4, longest)
+            lengths = torch.tensor([longest, longest // 2, min(longest, 1), 0], device=items.device)
+            reason = difference(
+                base,
+                lambda: read_rows(base, instruction, items, lengths, response),
+                lambda: read_rows(base, read_instruction(base, instruction), items, lengths, response),
+            )
+            self._checked[key] = reason, longest
+            if reason:
+                logger.info(f"The instruction is read again in each row: {reason}.")
+        return reason
+
+
+def read_rows(
+    base: PreTrainedModel, before: Tensor | ReadInstruction, items: Tensor, n_items: Tensor, response: Tensor
 ) -> Tensor:
-    """Run the base over packed rows and take the state that scores each target.
+    """Run the base over rows of instruction, items and response, and take the last state of each.
 
     Args:
         base: The base.
-        rows: The layout.
-        instruction: ``(tokens, hidden)`` to put in front of every row, or what [`read_instruction`] made of it.
-        items: ``(rows, items, hidden)`` lifted items, right-padded.
+        before: ``(tokens, hidden)`` instruction to put in front of every row, or what [`read_instruction`] made of it.
+        items: ``(rows, items, hidden)`` projected items, right-padded.
+        n_items: ``(rows,)`` how many of them count.
         response: ``(tokens, hidden)``.
-        skip_unread: Whether the last layer may leave out what it would do for tokens that no target is read from:
-            their keys and values are needed, their states are not. Not under gradient checkpointing, which runs the
-            layers again later.
 
     Returns:
-        ``(targets, hidden)``.
+        ``(rows, hidden)``.
     """
-    vocabulary = torch.cat([items, response.expand(len(items), -1, -1)], dim=1)  # (rows, items + response, hidden)
-    embeds = vocabulary.gather(1, rows.token.unsqueeze(-1).expand(-1, -1, vocabulary.shape[-1]))
-    shared = isinstance(instruction, ReadInstruction)
-    n_before = instruction.length if isinstance(instruction, ReadInstruction) else len(instruction)
-    if isinstance(instruction, ReadInstruction):
-        if not embeds.shape[1]:  # nothing stands behind the instruction
-            return instruction.state.expand(len(rows.read), -1) + 0 * vocabulary.sum()  # what is trained has a gradient
-        cache = Cache(layers=[SharedLayer(*pair) for pair in instruction.keys_and_values])
-        arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
+    vectors = torch.cat([items, response.expand(len(items), -1, -1)], dim=1)  # (rows, items + response, hidden)
+    length = n_items + len(response)  # (rows,)
+    slots = torch.arange(int(length.max()), device=items.device)
+    place = slots + (items.shape[1] - n_items[:, None]) * (slots >= n_items[:, None])  # (rows, slots)
+    place = place.masked_fill(slots >= length[:, None], 0)
+    embeds = vectors.gather(1, place.unsqueeze(-1).expand(-1, -1, vectors.shape[-1]))  # (rows, slots, hidden)
+    if isinstance(before, ReadInstruction):
+        if not embeds.shape[1]:  # nothing follows the instruction
+            return before.state.expand(len(items), -1) + 0 * vectors.sum()  # what is trained has a gradient
+        n_before, read = before.length, (length - 1).clamp_min(0)
+        arguments: dict[str, Any] = {"past_key_values": before.cache(), "use_cache": True}
     else:
-        embeds = torch.cat([instruction.expand(len(embeds), -1, -1), embeds], dim=1)
+        n_before, read = len(before), len(before) + length - 1
+        embeds = torch.cat([before.expand(len(items), -1, -1), embeds], dim=1)
         arguments = {"use_cache": False}
-    if rows.is_plain:
-        slots = torch.arange(n_before + rows.token.shape[1], device=embeds.device)
-        arguments["attention_mask"] = (slots < n_before + rows.length[:, None]).long()
-    else:
-        positions = n_before + rows.position
-        if not shared:
-            before = torch.arange(n_before, device=embeds.device).expand(len(embeds), -1)
-            positions = torch.cat([before, positions], dim=1)
-        arguments["position_ids"] = positions
-        arguments["attention_mask"] = attention_masks(base, rows, n_before, shared, embeds.dtype)
-    read = rows.read.clamp_min(0) if shared else n_before + rows.read
-    with only_where_read(rows.row, read, embeds.shape[:2]) if skip_unread else nullcontext():
-        states = base(inputs_embeds=embeds, **arguments).last_hidden_state  # (rows, slots, hidden)
-    states = states[rows.row, read]  # (targets, hidden)
-    if not isinstance(instruction, ReadInstruction):
+    mask = torch.arange(n_before + len(slots), device=items.device) < n_before + length[:, None]
+    states = base(inputs_embeds=embeds, attention_mask=mask.long(), **arguments).last_hidden_state
+    states = states[torch.arange(len(items), device=states.device), read.to(states.device)]  # (rows, hidden)
+    if not isinstance(before, ReadInstruction):
         return states
-    return instruction.state.to(states.device).where(rows.read[:, None] < 0, states)
+    return before.state.to(states.device).where((length == 0)[:, None].to(states.device), states)
 
 
-class Tokens(NamedTuple):
-    """Some tokens of a pass.
+def is_checkpointing(base: PreTrainedModel) -> bool:
+    """Whether gradient checkpointing takes the cache away from the layers, and runs them again in the backward pass."""
+    return base.training and any(getattr(module, "gradient_checkpointing", False) for module in base.modules())
 
-    Attributes:
-        row: ``(tokens,)``.
-        slot: ``(tokens,)``.
-        shape: Rows and slots of the pass.
+
+def difference(base: PreTrainedModel, expected: Callable[[], Tensor], found: Callable[[], Tensor]) -> str:
+    """How two ways to read ``(targets, hidden)`` states differ, without dropout or autocast; empty where they agree."""
+    weight = text_embeddings(base).weight
+    with evaluation_mode(base), torch.autocast(weight.device.type, enabled=False):
+        want = expected().detach().float()
+        try:
+            got = found().detach().float()
+        except Exception as error:  # any error of the base means that it cannot do it
+            if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+                raise
+            return f"{type(base).__name__} refuses: {type(error).__name__}: {error}"
+    distance = float(((got - want).norm(dim=1) / want.norm(dim=1)).max())
+    exact = is_exact(base)
+    return (
+        "" if distance <= (1e-4 if exact else 5e-2) else f"{type(base).__name__} gives other states: {distance:.1e} off"
+    )
+
+
+def noise(base: PreTrainedModel, *shape: int) -> Tensor:
+    """Random vectors as large as token embeddings, drawn without touching the caller's random state.
+
+    They take gradients where the caller does: on a CPU, bitsandbytes rearranges the weights of a 4-bit base for good in
+    its first pass without gradients.
     """
-
-    row: Tensor
-    slot: Tensor
-    shape: torch.Size
-
-
-#: The tokens whose states the pass of this thread is for; ``None`` is all of them.
-_wanted: ContextVar[Tokens | None] = ContextVar("wanted", default=None)
+    weight = text_embeddings(base).weight
+    vectors = torch.randn(*shape, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    vectors = (vectors * weight[:1024].detach().float().std().cpu()).to(weight)
+    return vectors.requires_grad_(torch.is_grad_enabled())
 
 
-@contextmanager
-def only_where_read(row: Tensor, slot: Tensor, shape: torch.Size) -> Iterator[None]:
-    """Within it, what [`let_the_last_layer_skip`] prepared works on some tokens only, with zeros for the others.
-
-    Args:
-        row: ``(targets,)`` rows of the tokens.
-        slot: ``(targets,)`` their slots.
-        shape: Rows and slots in all.
-    """
-    wanted = torch.zeros(shape, dtype=torch.bool, device=row.device)
-    wanted[row, slot] = True
-    rows, slots = wanted.nonzero(as_tuple=True)  # each token once, also where several targets are read from it
-    before = _wanted.set(Tokens(rows, slots, shape))
+def is_exact(base: PreTrainedModel) -> bool:
+    """Whether a base computes in full float32."""
     try:
-        yield
-    finally:
-        _wanted.reset(before)
-
-
-def let_the_last_layer_skip(base: PreTrainedModel) -> None:
-    """Prepare the last layer to work only where its state is read, in the parts of it where tokens do not meet.
-
-    What it does not have under the usual names works on all tokens as ever.
-    """
-    for part in tokenwise_parts_of_the_last_layer(base):
-        if _pick not in part._forward_pre_hooks.values():  # the base may serve several models
-            part.register_forward_pre_hook(_pick)
-            part.register_forward_hook(_put_back)
-
-
-def _pick(module: nn.Module, args: tuple[Tensor]) -> Tensor | None:
-    """``(rows, slots, …)`` to ``(tokens, …)``."""
-    wanted = _wanted.get()
-    return None if wanted is None else args[0][wanted.row.to(args[0].device), wanted.slot.to(args[0].device)]
-
-
-def _put_back(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor | None:
-    """``(tokens, …)`` to ``(rows, slots, …)``."""
-    wanted = _wanted.get()
-    if wanted is None:
-        return None
-    place = wanted.row.to(output.device), wanted.slot.to(output.device)
-    return output.new_zeros(*wanted.shape, output.shape[-1]).index_put(place, output)
-
-
-def tokenwise_parts_of_the_last_layer(base: PreTrainedModel) -> list[nn.Module]:
-    """Its MLP, where it has no experts, and the queries and the output of its attention: vectors in, vectors out."""
-    last = [None, *decoder_layers(base)][-1]
-    attention, mlp = getattr(last, "self_attn", None), getattr(last, "mlp", None)
-    parts = [getattr(attention, "q_proj", None), getattr(attention, "o_proj", None)]
-    if mlp is not None and not any("expert" in name for name, _ in mlp.named_modules()):
-        parts.append(mlp)
-    return [part for part in parts if part is not None]
-
-
-def attention_masks(
-    base: PreTrainedModel, rows: PackedRows, n_before: int, shared: bool, dtype: torch.dtype
-) -> Tensor | dict[str, Tensor]:
-    """The ``(rows, 1, queries, keys)`` mask of packed rows as the layers of the base take it.
-
-    Where rows are longer than a sliding window and only some layers have one, a mask for each kind of layer.
-    """
-    config = base.config.get_text_config()
-    window = sliding_window(base)
-    if window is not None and n_before + int(rows.position.max()) < window:
-        window = None
-
-    def mask(window: int | None) -> Tensor:
-        visible = visible_slots(rows, n_before, window)  # (rows, width, n_before + width)
-        if not shared and n_before:  # the instruction's own tokens look back only, and not at the rows
-            slots = torch.arange(n_before, device=visible.device)
-            distance = slots[:, None] - slots
-            looks_back = (distance >= 0) & (distance < (window or n_before))
-            before = nn.functional.pad(looks_back, (0, visible.shape[1])).expand(len(visible), -1, -1)
-            visible = torch.cat([before, visible], dim=1)
-        visible = visible.unsqueeze(1)
-        if config._attn_implementation == "sdpa":
-            return visible
-        return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
-
-    kinds = layer_kinds(base)
-    if window is None or kinds == {"sliding_attention"}:
-        return mask(window)
-    return {kind: mask(window if kind == "sliding_attention" else None) for kind in kinds}
-
-
-def layer_kinds(base: PreTrainedModel) -> set[str]:
-    """The kinds of attention that the layers of a base have, in the names of `transformers`."""
-    config = base.config.get_text_config()
-    if kinds := getattr(config, "layer_types", None):
-        return set(kinds)
-    return {"full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"}
-
-
-def sliding_window(base: PreTrainedModel) -> int | None:
-    """How many positions back the layers with a window see; ``None`` where no layer has one."""
-    window = getattr(base.config.get_text_config(), "sliding_window", None)
-    return window if "sliding_attention" in layer_kinds(base) else None
+        highest = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set by the newer torch.backends.fp32_precision, as the trainer's tf32=True does
+        highest = False
+    return highest and not getattr(base, "is_quantized", False) and text_embeddings(base).weight.dtype == torch.float32

@@ -1,68 +1,73 @@
-"""What both models can do once they have a vector for a history: loss, ranks, recommendations."""
+"""What both models can do once they have a vector for a history: loss, scores and recommendations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from .evaluation_mode import evaluation_mode
 from .histories import FIRST_ITEM_ID, PAD_ID, check_item_ids, known_items, pack_right_padded
-from .losses import catalogue_cross_entropy
-from .ranking import Recommendations, ScoreChunks, best_items, catalogue_scores, target_ranks
+from .ranking import Recommendations, best_items, catalogue_scores, score_chunks
+from .saving import AtomicSaveMixin
 
 
-def mean_over_targets(total: Tensor, n_targets: int, num_items_in_batch: Tensor | int | None) -> Tensor:
-    """A sum over targets by the number of targets of all accumulated batches, where the `Trainer` gives it.
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch off dropout in every part of a model, and restore the mode of each part afterwards."""
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
-    Where there is no target at all it is zero, and not NaN, which would spoil every weight.
+
+class Recommender(AtomicSaveMixin):
+    """Loss, scores and recommendations of a model that scores each item by a product of two vectors.
+
+    A model defines the following.
+
+    Attributes:
+        scoring_vectors: ``(vocab, width)`` one vector an item: its product with the vector of a history is the score.
+        scores_first_item: Whether the first item of a history can be predicted, from a prompt.
+        training_loss: Takes model, vectors, targets and seen items to the sum of the losses; set by the training code
+            of ``e4srec_hf``. Without it, the scores of all targets are held at once.
     """
-    return total / torch.as_tensor(n_targets if num_items_in_batch is None else num_items_in_batch).clamp_min(1)
 
-
-class Recommender(PreTrainedModel):
-    """Loss, ranks and recommendations of a model that scores the catalogue by a product of vectors.
-
-    A model says how it reads a history (``next_item_vectors``) and what stands for the items (``catalogue``).
-    """
+    scoring_vectors: Tensor
+    scores_first_item: bool
+    training_loss: Any = None
 
     @property
-    def scores_first_item(self) -> bool:
-        """Whether the first item of a history can be predicted, from a prompt."""
-        raise NotImplementedError
-
-    @property
-    def catalogue(self) -> Tensor:
-        """``(vocab, width)`` one vector an item: a score is its product with the vector of a history."""
-        raise NotImplementedError
-
-    @property
-    def catalogue_parts(self) -> tuple[Tensor, ...]:
-        """The catalogue in the parts that it grew by, which are scored one by one: see `grown_from` of the config."""
-        return self.catalogue.tensor_split(self.config.grown_from)
+    def scoring_parts(self) -> tuple[Tensor, ...]:
+        """The scoring vectors in the parts that the catalogue grew by: see `grown_from` of the config."""
+        return self.scoring_vectors.tensor_split(self.config.grown_from)
 
     @property
     def retired(self) -> Tensor | None:
         """``(any,)`` ids of the items that are never recommended."""
         ids = self.config.retired_items
-        return torch.tensor(ids, device=self.catalogue.device) if ids else None
+        return torch.tensor(ids, device=self.scoring_vectors.device) if ids else None
 
-    def next_item_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
-        """Vectors for what comes after each history.
-
-        Args:
-            items: ``(rows, items)`` right-padded ids of known items.
-            n_items: ``(rows,)`` how many of them count.
-
-        Returns:
-            ``(rows, width)``.
-        """
+    def history_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
+        """Vectors of whole histories: ``(rows, items)`` right-padded ids and their numbers to ``(rows, width)``."""
         raise NotImplementedError
 
-    def _known_history(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Right-padded known items and their numbers, checked."""
+    def kept_instruction(self) -> AbstractContextManager[Any]:
+        """A context in which the model reads its instruction only once. This one has none."""
+        return nullcontext()
+
+    def known_histories(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Checked ``(batch, seq)`` ids to ``(batch, longest)`` right-padded known items and their numbers ``(batch,)``.
+
+        Raises:
+            ValueError: If an id is outside the vocabulary, or a row has neither a known item nor a prompt.
+        """
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")
         known = known_items(input_ids, attention_mask)
         items, n_items = pack_right_padded(input_ids.masked_fill(~known, PAD_ID), known)
@@ -71,45 +76,29 @@ class Recommender(PreTrainedModel):
             raise ValueError(f"Row {row} has no known item, and there is no prompt: nothing to read.")
         return items, n_items
 
-    def _cross_entropy(
-        self, vectors: Tensor, targets: Tensor, num_items_in_batch: Tensor | int | None
+    def _output(
+        self, vectors: Tensor, targets: Tensor, seen: Tensor | None, num_items_in_batch: Tensor | int | None
     ) -> CausalLMOutput:
-        """Mean over the targets, or their sum over ``num_items_in_batch``. While training there are no logits."""
-        logits = None if self.training else catalogue_scores(vectors, self.catalogue_parts)  # (targets, vocab)
-        if logits is None:
-            total = catalogue_cross_entropy(vectors, self.catalogue, targets)
-        else:
-            total = F.cross_entropy(logits, targets, reduction="sum")  # of no targets: a zero that still has gradients
-        loss = mean_over_targets(total, len(targets), num_items_in_batch)
-        return CausalLMOutput(loss=loss, logits=logits)  # type: ignore[arg-type]
-
-    @torch.no_grad()
-    def target_ranks(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        targets: Tensor,
-        *,
-        exclude_seen: bool = True,
-        candidates: Tensor | None = None,
-    ) -> Tensor:
-        """Rank of each row's target after its history, as [`target_ranks`], dropout switched off.
+        """The mean loss over the targets, or its sum over ``num_items_in_batch``. While training, no logits.
 
         Args:
-            input_ids: ``(batch, seq)`` histories.
-            attention_mask: ``(batch, seq)``, 0 where nothing is to be read.
-            targets: ``(batch,)`` item ids.
-            exclude_seen: Whether the items of the history are hidden, also those before the last ``max_history``.
-            candidates: ``(batch, any)`` negatives that the target is ranked among; ``None`` is the whole catalogue.
-
-        Returns:
-            ``(batch,)`` ranks, float32.
+            vectors: ``(targets, width)``.
+            targets: ``(targets,)`` item ids.
+            seen: ``(targets, any)`` item ids of their histories, for losses that sample negatives.
+            num_items_in_batch: Number of targets of all accumulated batches.
         """
-        items, n_items = self._known_history(input_ids, attention_mask)
-        with evaluation_mode(self):
-            chunks = ScoreChunks(self.next_item_vectors(items, n_items), self.catalogue_parts)
-        seen = items if exclude_seen else None
-        return target_ranks(chunks, targets, seen=seen, candidates=candidates, retired=self.retired)
+        logits = None if self.training else catalogue_scores(vectors, self.scoring_parts)  # (targets, vocab)
+        samples_negatives = getattr(self.config, "loss", "ce") != "ce"
+        if samples_negatives and self.training_loss is None:
+            raise RuntimeError(f"The loss {self.config.loss!r} is in e4srec_hf: prepare_for_training(model) adds it.")
+        if self.training_loss is not None and (self.training or samples_negatives):
+            total = self.training_loss(self, vectors, targets, seen)
+        else:
+            scores = catalogue_scores(vectors, self.scoring_parts) if logits is None else logits
+            total = F.cross_entropy(scores, targets, reduction="sum")
+        n_targets = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch)
+        # without any target the loss is zero, and not NaN, which would spoil every weight
+        return CausalLMOutput(loss=total / n_targets.clamp_min(1), logits=logits)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def recommend(
@@ -122,17 +111,17 @@ class Recommender(PreTrainedModel):
         candidates: Tensor | Sequence[int] | None = None,
         batch_size: int = 256,
     ) -> Recommendations:
-        """The ``top_k`` items that come next, dropout switched off. Retired ones never do.
+        """The ``top_k`` items that come next, with dropout switched off. Retired items are never among them.
 
         Several threads may ask a model in evaluation mode at once.
 
         Args:
-            input_ids: ``(batch, seq)`` histories as the item tokenizer makes them, as many as you like.
+            input_ids: ``(batch, seq)`` histories as the item tokenizer makes them; ``batch`` may be large.
             attention_mask: ``(batch, seq)``, 0 where nothing is to be read.
             top_k: How many items a row.
-            exclude_seen: Whether the items of the history are hidden, also those before the last ``max_history``.
+            exclude_seen: Whether to hide the items of the history, also those before the last ``max_history``.
             candidates: Item ids to choose from, ``(any,)`` for all rows or ``(batch, any)``; ``None`` is the whole
-                catalogue. ``[PAD]`` among them is passed over.
+                catalogue. ``[PAD]`` among them is ignored.
             batch_size: Histories that are read at a time; they are sorted by length, the longest first.
 
         Returns:
@@ -140,14 +129,14 @@ class Recommender(PreTrainedModel):
 
         Raises:
             ValueError: If ``top_k`` is not between 1 and the size of the catalogue, ``batch_size`` is below 1, an id
-                is no whole number or outside the vocabulary, or a score is NaN.
+                is not a whole number or is outside the vocabulary, or a score is NaN.
         """
         size = self.config.vocab_size - FIRST_ITEM_ID
         if not 1 <= top_k <= size:
             raise ValueError(f"top_k must be between 1 and the {size} items of the catalogue, not {top_k}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        items, n_items = self._known_history(input_ids, attention_mask)
+        items, n_items = self.known_histories(input_ids, attention_mask)
         if candidates is not None:
             candidates = torch.as_tensor(candidates, device=items.device)
             if candidates.numel() and (candidates.is_floating_point() or candidates.dtype == torch.bool):
@@ -155,27 +144,13 @@ class Recommender(PreTrainedModel):
             candidates = candidates.long().expand(len(items), -1)
             check_item_ids(candidates, self.config.vocab_size, "candidates")
         parts = n_items.argsort(descending=True, stable=True).split(batch_size)
-        with evaluation_mode(self):
-            best = [self._recommend(items, n_items, part, top_k, exclude_seen, candidates) for part in parts]
+        best = []
+        with evaluation_mode(self), self.kept_instruction():
+            for rows in parts:
+                some = items[rows, : int(n_items[rows].max()) if len(rows) else 0]
+                chunks = score_chunks(self.history_vectors(some, n_items[rows]), self.scoring_parts)
+                chosen = None if candidates is None else candidates[rows]
+                seen = some if exclude_seen else None
+                best.append(best_items(chunks, top_k, seen=seen, candidates=chosen, retired=self.retired))
         back = torch.cat(parts).argsort()
         return Recommendations(*(torch.cat(part)[back] for part in zip(*best, strict=True)))
-
-    def _recommend(
-        self,
-        items: Tensor,
-        n_items: Tensor,
-        rows: Tensor,
-        top_k: int,
-        exclude_seen: bool,
-        candidates: Tensor | None,
-    ) -> Recommendations:
-        """Recommendations for some rows of a batch."""
-        n_items = n_items[rows]
-        items = items[rows, : int(n_items.max()) if len(rows) else 0]
-        return best_items(
-            ScoreChunks(self.next_item_vectors(items, n_items), self.catalogue_parts),
-            top_k,
-            seen=items if exclude_seen else None,
-            candidates=None if candidates is None else candidates[rows],
-            retired=self.retired,
-        )

@@ -1,5 +1,6 @@
 """Saving and strict loading: one safetensors file, never half-written, never quietly incomplete."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -12,20 +13,24 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
+from transformers.utils import cached_file
 
 WEIGHTS_NAME = "model.safetensors"
-#: Files of a base that travels inside an adapter's repo.
+#: Files of the item tokenizer.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+#: Files of a base inside an adapter's repo.
 BASE_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+#: Options of `PreTrainedModel.save_pretrained` without a meaning for one small file.
+WITHOUT_MEANING = {"max_shard_size", "safe_serialization", "save_peft_format", "save_original_format"}
 
 
 @contextmanager
 def staged_directory(directory: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a folder beside ``directory`` whose files move there once the block has ended without an error.
 
-    A new ``directory`` appears whole. In one that exists, files are replaced one by one, each of them whole, and
-    what else stands there stays.
+    A new ``directory`` appears whole. In one that exists, each file is replaced whole, and other files stay.
     """
     final = Path(directory).absolute()
     if final.exists() and not final.is_dir():
@@ -34,7 +39,8 @@ def staged_directory(directory: str | os.PathLike[str]) -> Iterator[Path]:
     stage = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     try:
         yield stage
-        stage.chmod(0o777 & ~_umask())  # mkdtemp makes a private folder
+        os.umask(umask := os.umask(0))
+        stage.chmod(0o777 & ~umask)  # mkdtemp makes a private folder
         if not final.exists():
             stage.rename(final)
             return
@@ -46,37 +52,33 @@ def staged_directory(directory: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+def compare_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int | None, ...]]) -> list[str]:
+    """What is wrong with the tensors of a file, one line each; ``None`` in an expected shape is any size."""
+    problems = [f"missing: {name}" for name in expected if name not in found]
+    problems += [f"surplus: {name}" for name in found if name not in expected]
+    for name, shape in expected.items():
+        if name in found and (
+            len(found[name]) != len(shape)
+            or any(want not in (None, got) for want, got in zip(shape, found[name], strict=True))
+        ):
+            want = tuple("any" if size is None else size for size in shape)
+            problems.append(f"misshapen: {name} is {found[name]} in the file, the model needs {want}")
+    return problems
 
 
 def load_strictly(model: nn.Module, file: str | os.PathLike[str], expected: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of a safetensors file into ``model``.
-
-    Args:
-        model: What to load into.
-        file: The safetensors file.
-        expected: The tensors that the file must hold, no more and no less, as ``model`` has them now.
+    """Copy the tensors of a safetensors file, which must hold exactly the ``expected`` ones, into ``model``.
 
     Raises:
-        ValueError: If a tensor is missing, surplus or misshapen; it names every one of them.
+        ValueError: If a tensor is missing, surplus or misshapen; every one of them is named.
     """
     try:
         stored = safe_open(file, framework="pt")
     except SafetensorError as error:
-        raise ValueError(f"{file} is no whole safetensors file ({error}): was its download complete?") from error
+        raise ValueError(f"{file} is not a complete safetensors file ({error}): was its download complete?") from error
     with stored:
         shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
-        problems = [f"missing: {name}" for name in expected if name not in shapes]
-        problems += [f"surplus: {name}" for name in shapes if name not in expected]
-        problems += [
-            f"misshapen: {name} is {shapes[name]} in the file, the model needs {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in shapes and shapes[name] != tuple(tensor.shape)
-        ]
-        if problems:
+        if problems := compare_shapes(shapes, {name: tuple(tensor.shape) for name, tensor in expected.items()}):
             raise ValueError(
                 f"{file} does not fit this model:\n  " + "\n  ".join(problems) + "\n"
                 "Is it the file that belongs to this config.json, and the base the one it was trained on?"
@@ -99,21 +101,29 @@ class AtomicSaveMixin(PreTrainedModel):
         state_dict: dict[str, Tensor] | None = None,
         push_to_hub: bool = False,
         dtype: torch.dtype | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write ``config.json``, ``model.safetensors`` and the Python files that load them.
+        """Write ``config.json``, ``model.safetensors``, the item tokenizer and the Python files that load them.
 
         The files are written beside the folder and moved in when all of them are complete.
 
         Args:
-            save_directory: The folder; made where it does not exist.
+            save_directory: The folder; created where it does not exist.
             is_main_process: Nothing is written where this is false.
             state_dict: The weights, where a distributed trainer has gathered them.
             push_to_hub: Push afterwards; ``kwargs`` then go to `push_to_hub`, ``repo_id`` among them.
             dtype: Of the weights in the file; by default as they are. ``torch.bfloat16`` halves the file of an adapter,
                 which is trained in float32 and loaded as float32 again.
-            kwargs: Options of `PreTrainedModel.save_pretrained` that have no meaning for one small file are ignored.
+            tokenizer: The item tokenizer; by default the one where the model was saved or loaded, if it still fits.
+            kwargs: See ``push_to_hub``. Options for sharding and formats have no meaning for one small file.
+
+        Raises:
+            TypeError: If an argument is not known.
         """
+        kwargs = {name: value for name, value in kwargs.items() if name not in WITHOUT_MEANING}
+        if kwargs and not push_to_hub:
+            raise TypeError(f"save_pretrained() does not know the argument(s) {', '.join(sorted(kwargs))}")
         if not is_main_process:
             return
         weights = self.state_dict() if state_dict is None else state_dict
@@ -123,19 +133,39 @@ class AtomicSaveMixin(PreTrainedModel):
         self.config.architectures = [type(self).__name__]
         self.config.dtype = str(self.dtype).removeprefix("torch.")
         with staged_directory(save_directory) as stage:
+            if tokenizer is not None:
+                tokenizer.save_pretrained(stage)
+            elif not Path(save_directory, TOKENIZER_FILES[0]).exists():
+                self._copy_tokenizer(stage)
             custom_object_save(self, stage, config=self.config)  # type: ignore[arg-type]
             self.config.save_pretrained(stage)
             save_file(weights, stage / WEIGHTS_NAME, metadata={"format": "pt"})
         if push_to_hub:
-            repo_id = kwargs.pop("repo_id", Path(save_directory).name)
-            self.push_to_hub(repo_id, **kwargs)
+            self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
+
+    def _copy_tokenizer(self, directory: Path) -> None:
+        """Copy the item tokenizer from where the model was saved or loaded, if it has this catalogue."""
+        files = [self.file_beside(name) for name in TOKENIZER_FILES]
+        if None in files:
+            return
+        content = json.loads(Path(str(files[0])).read_text(encoding="utf-8"))
+        if len(content.get("model", {}).get("vocab", ())) == self.config.vocab_size:
+            for file in files:
+                shutil.copy(str(file), directory)
+
+    def file_beside(self, name: str, token: str | bool | None = None) -> str | None:
+        """A file that lies where the model was saved or loaded, in a folder or at a commit on the Hub."""
+        source = self.config.name_or_path
+        if not source or os.path.isdir(source):
+            return found if source and os.path.isfile(found := os.path.join(source, name)) else None
+        commit = getattr(self.config, "_commit_hash", None)
+        return cached_file(source, name, revision=commit, token=token, _raise_exceptions_for_missing_entries=False)
 
 
 def make_trained_weights_float32(model: nn.Module) -> None:
-    """Make every weight that is trained float32, whatever the dtype of the base.
+    """Make every trained weight float32, in memory of its own.
 
-    They move to memory of their own: the alignment of a tensor that is mapped from a file changes the last bit of a
-    matrix product, and a reloaded model must equal the saved one.
+    The alignment of a tensor that is mapped from a file changes the last bit of a matrix product.
     """
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -27,7 +27,7 @@ from transformers.utils import hub as transformers_hub
 
 from e4srec_hf import E4SRecModel
 from e4srec_hf.data import build_item_tokenizer
-from e4srec_hf.tiny_base import make_tiny_base, train_byte_level_tokenizer
+from e4srec_hf.training.tiny_base import make_tiny_base, train_byte_level_tokenizer
 from tests.loopback_hub.server import Hub
 
 N_ITEMS = 30

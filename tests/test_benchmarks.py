@@ -15,8 +15,8 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer
 
-from e4srec_hf.data import build_item_tokenizer, catalogue, leave_one_out, load_sequences
-from e4srec_hf.evaluation import evaluate_ranking
+from e4srec_hf.data import build_item_tokenizer, catalogue_of, leave_one_out, load_sequences
+from e4srec_hf.evaluation.ranking import evaluate_ranking
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TINY = ["--layers", "1", "--hidden_size", "64"]
@@ -190,7 +190,7 @@ def test_ease_is_the_regression_of_each_item_on_the_others():
 def test_ease_has_the_penalty_that_is_best_on_validation(log):
     ease = load("ease")
     sequences = load_sequences(str(log))
-    splits, items = leave_one_out(sequences), build_item_tokenizer(catalogue(sequences))
+    splits, items = leave_one_out(sequences), build_item_tokenizer(catalogue_of(sequences))
     model, chosen = ease.best_ease(splits["train"], splits["validation"], items)
     gram = ease.gram_matrix(splits["train"]["item_ids"], items)
     figures = {}

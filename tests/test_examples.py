@@ -12,9 +12,9 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoTokenizer
 
-from e4srec_hf.cards import refresh_model_card
+from e4srec_hf.cards.model_card import refresh_model_card
 from e4srec_hf.data import load_sequences, make_demo_world, sequences_sha256
-from e4srec_hf.dataset_repo import save_dataset
+from e4srec_hf.hub.datasets import save_dataset
 from e4srec_hf.preparation import prepare
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

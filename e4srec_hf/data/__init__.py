@@ -3,9 +3,11 @@
 from .collator import SequenceCollator
 from .demo import DemoWorld, make_demo_world
 from .item_tokenizer import build_item_tokenizer, item_catalogue, tokenize_histories
+from .item_vectors import load_item_embeddings
 from .negatives import draw_negatives, with_candidates, with_sampled_negatives
+from .opening import TrainingData, load_training_data
 from .sequences import (
-    catalogue,
+    catalogue_of,
     load_sequences,
     read_negatives,
     read_sequences,
@@ -19,13 +21,16 @@ __all__ = [
     "DemoWorld",
     "SequenceCollator",
     "StreamedSequences",
+    "TrainingData",
     "build_item_tokenizer",
-    "catalogue",
+    "catalogue_of",
     "cut_into_segments",
     "draw_negatives",
     "item_catalogue",
     "leave_one_out",
+    "load_item_embeddings",
     "load_sequences",
+    "load_training_data",
     "make_demo_world",
     "read_negatives",
     "read_sequences",

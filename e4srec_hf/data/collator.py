@@ -1,4 +1,4 @@
-"""From rows of sequences to the batches that both models read."""
+"""Collate sequences into the batches that both models read."""
 
 import zlib
 from dataclasses import dataclass
@@ -15,25 +15,24 @@ from .item_tokenizer import tokenize_histories
 
 @dataclass
 class SequenceCollator:
-    """Turns rows with ``item_ids`` into ``input_ids``, ``attention_mask`` and ``labels``, left-padded.
+    """Turns rows with ``item_ids`` into left-padded ``input_ids``, ``attention_mask`` and ``labels``.
 
-    Labels are unshifted and -100 where nothing is to be predicted, on unknown items above all.
+    Labels are unshifted, and -100 at positions that are not targets, including all unknown items.
 
     Args:
         tokenizer: The item tokenizer.
-        targets: ``"all"`` for training: the last ``max_history`` items of a row are targets, and a longer row is cut
-            to one item more, so that each target has a history of at least one item and at most ``max_history``.
-            ``"last"`` for evaluation: only the last item is a target, and the row is left whole, so that every item
-            the user has seen can be hidden.
-        max_history: How many items a model sees before a target.
+        targets: ``"all"`` for training: the last ``max_history`` items of a row are targets. A longer row is cut to
+            ``max_history + 1`` items, so that each target has a history of 1 to ``max_history`` items. ``"last"`` for
+            evaluation: only the last item is a target, and the row is not cut, so that all seen items can be hidden.
+        max_history: Maximum number of items a model reads before a target.
         first_item: Whether the first known item of a user is a target (a prompt can predict it; SASRec cannot).
-        max_targets: At most so many targets of a row, drawn at random; ``None`` is all of them. What stands before
-            them stays in view.
-        shuffle_histories: Share of the training rows, drawn anew each epoch, whose items, those of a cut row that are
-            left, are put in random order. What a model learns of items that go together it then learns of both,
-            whichever came first. The item of a cut row that is no target, for want of a history, is a random one.
-        seed: Draws depend on it, on the epoch that [`set_epoch`] says and on the row, and so not on the order of rows
-            or on where a training was resumed.
+        max_targets: Maximum number of targets per row, drawn at random; ``None`` keeps all. The history of a target
+            does not change.
+        shuffle_histories: Share of the training rows, drawn in each epoch, whose items (after cutting) are shuffled.
+            The model then learns co-occurrence in both directions. The item of a cut row that is not a target, because
+            it has no history, is then a random one.
+        seed: Random draws depend on the seed, the epoch given to [`set_epoch`] and the row, but not on the order of the
+            rows or on whether training was resumed.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -50,15 +49,15 @@ class SequenceCollator:
         if self.max_targets is not None and self.max_targets < 1:
             raise ValueError(f"max_targets must be at least 1, not {self.max_targets}")
         if isinstance(self.shuffle_histories, bool) or not 0 <= self.shuffle_histories <= 1:
-            raise ValueError(f"shuffle_histories is a share of the rows, from 0 to 1, not {self.shuffle_histories}")
-        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # workers that live on see it change
+            raise ValueError(f"shuffle_histories must be between 0 and 1, not {self.shuffle_histories}")
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # shared with persistent workers
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other targets and orders from now on."""
+        """Use the random draws of this epoch from now on."""
         self._epoch.fill_(epoch)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Collate rows; a column ``candidates`` of raw ids becomes ``candidates``, ``(batch, most)``, 0-padded.
+        """Collate rows. A column ``candidates`` of raw ids becomes ``(batch, candidates)`` token ids, padded with 0.
 
         Raises:
             ValueError: If a candidate is not in the catalogue.
@@ -89,23 +88,23 @@ class SequenceCollator:
         return out
 
     def _shuffled(self, items: list[str]) -> list[str]:
-        """The items of a row in random order, if the row is among those that are drawn."""
+        """The items of a row, in random order if the row is drawn for shuffling."""
         generator = self._generator(items, 1)
         if generator.random() >= self.shuffle_histories:
             return items
         return [items[place] for place in generator.permutation(len(items))]
 
     def _keep_targets(self, labels: Tensor, items: list[str], count: int) -> None:
-        """Leave ``count`` targets in the labels of a row."""
+        """Keep ``count`` random targets in the labels of a row."""
         places = (labels >= FIRST_ITEM_ID).nonzero().squeeze(1).numpy()
         if len(places) > count:
             labels[self._generator(items).choice(places, len(places) - count, replace=False)] = IGNORE_INDEX
 
     def _generator(self, items: list[str], *purpose: int) -> np.random.Generator:
-        """Draws for a row in this epoch, others for another purpose."""
+        """The random generator of a row in this epoch, a different one for each purpose."""
         return np.random.default_rng([self.seed, int(self._epoch), zlib.crc32("\0".join(items).encode()), *purpose])
 
 
 def has_target(labels: Tensor) -> Tensor:
-    """Whether a row has anything to predict: ``(batch, seq)`` to ``(batch,)`` booleans."""
+    """Whether a row has a target: ``(batch, seq)`` to ``(batch,)`` booleans."""
     return (labels >= FIRST_ITEM_ID).any(dim=1)

@@ -1,7 +1,6 @@
-"""A small readable world to try things on: readers who follow series of books.
+"""A small generated data set for demos and tests: readers who follow series of books.
 
-What a reader takes next hangs on what was read last, so a model that reads the sequence does far better than one that
-knows what is popular.
+The next book depends on the last one, so a model that reads the sequence does far better than popularity.
 """
 
 from dataclasses import dataclass
@@ -38,16 +37,16 @@ _SUBTITLES = [
     "The Last Lamp",
 ]
 
-#: What a reader does next: the next volume, the series that this one's readers turn to, or anything that is popular.
+#: Probabilities of the next book: the next volume, or the first of the following series; otherwise a popular book.
 FOLLOW, BRANCH = 0.65, 0.15
 
 
 @dataclass(frozen=True)
 class DemoWorld:
-    """A made-up data set.
+    """A generated data set.
 
     Attributes:
-        sequences: ``user_id`` and ``item_ids``, one row a reader.
+        sequences: ``user_id`` and ``item_ids``, one row per reader.
         titles: Item id to title, for every item of the catalogue.
     """
 
@@ -56,16 +55,15 @@ class DemoWorld:
 
 
 def make_demo_world(n_users: int = 2400, n_items: int = 500, seed: int = 0) -> DemoWorld:
-    """Generate the world; the same arguments give the same world.
+    """Generate the data set; the same arguments give the same data.
 
-    Every reader starts with some volume of a popular series and then, at each step, goes on to the next volume (65%),
-    turns to the series that follows on from this one (15%), or picks something popular (20%). Nobody reads a book
-    twice.
+    Every reader starts with a volume of a popular series. Each next book is the next volume (65%), the first volume of
+    the series that follows this one (15%) or a popular book (20%). No reader reads a book twice.
 
     Args:
         n_users: Number of readers.
-        n_items: Number of books: ten volumes a series.
-        seed: Seed of everything that is drawn.
+        n_items: Number of books: ten volumes per series.
+        seed: Random seed.
 
     Raises:
         ValueError: If ``n_items`` is not a multiple of ten between 20 and 500.
@@ -80,14 +78,14 @@ def make_demo_world(n_users: int = 2400, n_items: int = 500, seed: int = 0) -> D
         for series in range(n_series)
         for volume in range(VOLUMES)
     ]
-    ids = [f"B{number:04d}" for number in generator.permutation(n_items)]  # an id says nothing of its series
+    ids = [f"B{number:04d}" for number in generator.permutation(n_items)]  # ids do not reveal the series
     appeal = 1.0 / np.arange(1, n_series + 1) ** 0.7
     popularity = np.repeat(appeal / appeal.sum(), VOLUMES) / VOLUMES  # (items,)
-    turn_to = generator.permutation(n_series)  # the series that readers of another turn to
+    turn_to = generator.permutation(n_series)  # the series that follows each series
 
     histories = []
     for _ in range(n_users):
-        length = min(4 + min(int(generator.geometric(0.15)), 36), n_items)  # nobody reads a book twice
+        length = min(4 + min(int(generator.geometric(0.15)), 36), n_items)  # no book is read twice
         read = [int(generator.choice(n_items, p=popularity))]
         while len(read) < length:
             series, volume = divmod(read[-1], VOLUMES)

@@ -1,4 +1,4 @@
-"""The item tokenizer: the catalogue as a vocabulary that plain `AutoTokenizer` loads."""
+"""The item tokenizer: the catalogue as a vocabulary that `AutoTokenizer` loads."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -16,21 +16,21 @@ PAD_TOKEN, UNK_TOKEN = "[PAD]", "[UNK]"
 
 
 def build_item_tokenizer(item_ids: Iterable[str], *, max_history: int | None = None) -> PreTrainedTokenizerFast:
-    """Make the tokenizer of a catalogue: ``[PAD]`` is 0, ``[UNK]`` is 1, items start at 2 in the order given.
+    """Make the tokenizer of a catalogue: ``[PAD]`` is 0, ``[UNK]`` is 1, items start at 2 in the given order.
 
-    It is an ordinary fast tokenizer: after ``save_pretrained``, `AutoTokenizer.from_pretrained` loads it without any
-    code of ours. One raw id is one token; an id may hold blanks inside and any characters.
+    It is an ordinary fast tokenizer: after ``save_pretrained``, `AutoTokenizer.from_pretrained` loads it without custom
+    code. One raw id is one token; an id may contain blanks and any other characters.
 
     Args:
-        item_ids: The raw ids, each once.
-        max_history: Where it is given, ``truncation=True`` keeps that many of the last items.
+        item_ids: The raw ids, without duplicates.
+        max_history: If given, ``truncation=True`` keeps this many of the last items.
 
     Returns:
         A tokenizer that pads and truncates on the left.
 
     Raises:
-        ValueError: If an id comes twice, is empty or blank, is no string, or is the name of a special token. The first
-            offenders are named.
+        ValueError: If there are no ids, or an id is duplicate, empty, blank, not a string, or a special token. The
+            message names the first of them.
     """
     items = list(item_ids)
     _check_raw_ids(items)
@@ -48,40 +48,40 @@ def build_item_tokenizer(item_ids: Iterable[str], *, max_history: int | None = N
 
 
 def extend_item_tokenizer(tokenizer: PreTrainedTokenizerBase, item_ids: Iterable[str]) -> PreTrainedTokenizerFast:
-    """An item tokenizer with more items at its end: it is the one that [`build_item_tokenizer`] makes of all of them.
+    """Make an item tokenizer with new items after the old ones, as [`build_item_tokenizer`] does from all of them.
 
     Args:
-        tokenizer: The item tokenizer; it stays as it is.
-        item_ids: The new raw ids, each once.
+        tokenizer: The item tokenizer; it is not changed.
+        item_ids: The new raw ids, without duplicates.
 
     Raises:
-        ValueError: If an id is in the catalogue already, or as [`build_item_tokenizer`].
+        ValueError: If an id is already in the catalogue, or as [`build_item_tokenizer`].
     """
     old, new = item_catalogue(tokenizer), list(item_ids)
     _check_raw_ids(new)
-    there = set(old)
-    if known := [item for item in new if item in there]:
+    existing = set(old)
+    if known := [item for item in new if item in existing]:
         refuse_ids("are in the catalogue already", known)
     return build_item_tokenizer([*old, *new], max_history=tokenizer.model_max_length)
 
 
 def refuse_ids(what: str, offenders: Sequence[Any]) -> NoReturn:
-    """Raise a `ValueError` that names the first of the ids that something is wrong with."""
-    shown = ", ".join(repr(item) for item in offenders[:5]) + (", …" if len(offenders) > 5 else "")
-    raise ValueError(f"{len(offenders)} item id(s) {what}: {shown}")
+    """Raise a `ValueError` that names the first of the invalid ids."""
+    first = ", ".join(repr(item) for item in offenders[:5]) + (", …" if len(offenders) > 5 else "")
+    raise ValueError(f"{len(offenders)} item id(s) {what}: {first}")
 
 
 def _check_raw_ids(items: Sequence[str]) -> None:
     if not items:
-        raise ValueError("The catalogue is empty: at least one item id is needed.")
-    if strangers := [item for item in items if not isinstance(item, str)]:
-        refuse_ids("are not strings (convert them with str())", strangers)
+        raise ValueError("The catalogue is empty: give at least one item id.")
+    if others := [item for item in items if not isinstance(item, str)]:
+        refuse_ids("are not strings (convert them with str())", others)
     if blanks := [item for item in items if not item.strip()]:
         refuse_ids("are empty or blank", blanks)
     if specials := [item for item in items if item in (PAD_TOKEN, UNK_TOKEN)]:
-        refuse_ids("have the name of a special token", specials)
-    if twice := [item for item, count in Counter(items).items() if count > 1]:
-        refuse_ids("come more than once", twice)
+        refuse_ids("are special tokens", specials)
+    if duplicates := [item for item, count in Counter(items).items() if count > 1]:
+        refuse_ids("occur more than once", duplicates)
 
 
 def tokenize_histories(
@@ -90,26 +90,26 @@ def tokenize_histories(
     *,
     on_unknown: str = "unk",
 ) -> BatchEncoding:
-    """A batch of histories, left-padded.
+    """Tokenize a batch of histories, left-padded.
 
     Args:
         tokenizer: The item tokenizer.
-        histories: Raw ids in time order, one list a user; lists may be empty.
-        on_unknown: ``"unk"`` turns an unknown id into ``[UNK]``, which the models pass over; ``"error"`` refuses it.
+        histories: Raw ids in time order, one list per user; lists may be empty.
+        on_unknown: ``"unk"`` turns unknown ids into ``[UNK]``, which the models ignore; ``"error"`` raises an error.
 
     Returns:
-        ``input_ids`` and ``attention_mask``, ``(batch, longest)`` tensors. The mask is 0 on ``[UNK]`` too.
+        ``input_ids`` and ``attention_mask``, tensors of shape ``(batch, seq)``. The mask is 0 on ``[UNK]`` as well.
 
     Raises:
-        ValueError: If an id is unknown and ``on_unknown="error"``; the first ones are named, with their row. If
-            ``histories`` is empty, or one history instead of a list of them.
+        ValueError: If an id is unknown and ``on_unknown="error"`` (the message names the first ones and their rows), or
+            if ``histories`` is empty or a single history.
     """
     if on_unknown not in ("unk", "error"):
         raise ValueError(f'on_unknown must be "unk" or "error", not {on_unknown!r}')
     if any(isinstance(history, str) for history in histories):
-        raise ValueError("histories must be a list of lists of ids, one list a user; this is one list of ids.")
+        raise ValueError("histories must be a list of lists of ids, one per user; got a single list of ids.")
     if not len(histories):
-        raise ValueError("histories is empty: give at least one list of ids, which may be empty itself.")
+        raise ValueError("histories is empty: give at least one list of ids; the list itself may be empty.")
     rows = [item_token_ids(tokenizer, history) for history in histories]
     if on_unknown == "error":
         unknown = [
@@ -119,8 +119,8 @@ def tokenize_histories(
             if token == tokenizer.unk_token_id
         ]
         if unknown:
-            shown = ", ".join(f"{item!r} (history {row})" for row, item in unknown[:5])
-            raise ValueError(f"{len(unknown)} item id(s) are not in the catalogue: {shown}")
+            first = ", ".join(f"{item!r} (history {row})" for row, item in unknown[:5])
+            raise ValueError(f"{len(unknown)} item id(s) are not in the catalogue: {first}")
     ids = pad_sequence(
         [torch.tensor(row, dtype=torch.long) for row in rows],
         batch_first=True,
@@ -131,24 +131,24 @@ def tokenize_histories(
 
 
 def item_token_ids(tokenizer: PreTrainedTokenizerBase, items: Sequence[str]) -> list[int]:
-    """Token ids of raw ids, one each; ``[UNK]`` for what is not in the catalogue, the names of specials included."""
+    """The token id of each raw id; ``[UNK]`` for ids that are not in the catalogue and for names of special tokens."""
     ids = cast(list[int], tokenizer.convert_tokens_to_ids(list(items))) if len(items) else []
     unknown = tokenizer.unk_token_id
     return [token if token > unknown else unknown for token in ids]
 
 
 def item_catalogue(tokenizer: PreTrainedTokenizerBase, *, retired_items: Collection[int] = ()) -> list[str]:
-    """The raw ids of the catalogue in the order of their tokens, those of ``retired_items`` of a config left out."""
+    """The raw ids of the catalogue in the order of their tokens, without the ``retired_items`` of a config."""
     retired = set(retired_items)
     tokens = [token for token in range(FIRST_ITEM_ID, len(tokenizer)) if token not in retired]
     return cast(list[str], tokenizer.convert_ids_to_tokens(tokens))
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
-    """Refuse an item tokenizer that is not the one of a model.
+    """Check that an item tokenizer belongs to a model.
 
     Raises:
-        ValueError: If it has not one token for each row of the model's item table.
+        ValueError: If it does not have one token per row of the model's item table.
     """
     if len(tokenizer) != vocab_size:
         raise ValueError(

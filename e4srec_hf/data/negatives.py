@@ -1,4 +1,4 @@
-"""Sampled negatives for the protocol that ranks a target among a few items instead of the catalogue."""
+"""Sampled negatives, for the protocol that ranks a target among a few items instead of the whole catalogue."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from .sequences import read_negatives
 
 
 def draw_negatives(sequences: Dataset, items: Sequence[str], *, count: int = 99, seed: int = 0) -> dict[str, list[str]]:
-    """Draw, for each user, ``count`` different items evenly from those that are not in the user's sequence.
+    """Draw ``count`` different items per user, uniformly from the items that are not in the user's sequence.
 
-    A user's draw hangs on the seed, the user's id and sequence, and the catalogue: not on the other users.
+    A user's draw depends on the seed, the user's id and sequence, and the catalogue, but not on other users.
 
     Args:
-        sequences: Whole sequences, targets included: rows with ``user_id`` and ``item_ids``.
+        sequences: Whole sequences including targets: rows with ``user_id`` and ``item_ids``.
         items: The catalogue, in the order of the item tokenizer.
-        count: Negatives a user.
+        count: Negatives per user.
         seed: Seed of the draw.
 
     Returns:
@@ -44,7 +44,7 @@ def with_candidates(sequences: Dataset, negatives: Mapping[str, Sequence[str]]) 
     """Add each user's negatives as the column ``candidates``.
 
     Raises:
-        ValueError: If a user has none; the first ones are named.
+        ValueError: If a user has no negatives; the message names the first ones.
     """
     if missing := [user for user in sequences["user_id"] if user not in negatives]:
         raise ValueError(f"{len(missing)} user(s) have no negatives: {', '.join(map(repr, missing[:5]))}")
@@ -54,11 +54,11 @@ def with_candidates(sequences: Dataset, negatives: Mapping[str, Sequence[str]]) 
 def with_sampled_negatives(
     split: Dataset, source: str, *, sequences: Dataset, items: Sequence[str], seed: int = 0
 ) -> Dataset:
-    """Add the column ``candidates`` from a file, or drawn on the spot.
+    """Add the column ``candidates``, read from a file or drawn at random.
 
     Args:
         split: The rows to evaluate.
-        source: A file in the reference format, or how many to draw.
+        source: A file in the reference format, or the number of negatives to draw.
         sequences: Whole sequences, as for [`draw_negatives`].
         items: The catalogue, in the order of the item tokenizer.
         seed: Seed of the draw.

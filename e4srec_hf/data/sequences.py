@@ -1,4 +1,4 @@
-"""Sequences: the reference text format or any `datasets` table, read into one row a user."""
+"""Read sequences, one row per user, from the reference text format or any `datasets` table."""
 
 import hashlib
 import json
@@ -12,23 +12,23 @@ from datasets import Dataset, DatasetDict, Features, Sequence, Value, load_datas
 SEQUENCE_FEATURES = Features({"user_id": Value("string"), "item_ids": Sequence(Value("string"))})
 
 
-#: Files that `datasets` reads, and the name of its reader; any other file is reference text.
+#: File suffixes to readers of `datasets`; any other file is read as reference text.
 TABLE_READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 
 
 def load_sequences(source: str, **columns: str) -> Dataset:
-    """Read sequences from wherever they are.
+    """Read sequences from a file, a folder or the Hub.
 
     Args:
         source: A reference text file, a ``.parquet`` or ``.jsonl`` file, a folder saved by `datasets`, or a Hub data
             set (its ``train`` split).
-        columns: Names of columns, see [`sequences_from_table`]; not used for reference text.
+        columns: Names of columns, see [`sequences_from_table`]; ignored for reference text.
 
     Returns:
-        A data set with ``user_id`` and ``item_ids``, one row a user.
+        A data set with ``user_id`` and ``item_ids``, one row per user.
 
     Raises:
-        ValueError: If what is there cannot be read as sequences; see the readers.
+        ValueError: If the data cannot be read as sequences; see the readers.
         FileNotFoundError: If there is no such file, folder or data set.
     """
     path = Path(source)
@@ -50,17 +50,17 @@ def load_sequences(source: str, **columns: str) -> Dataset:
 
 
 def read_sequences(path: str | os.PathLike[str]) -> Dataset:
-    """Read the reference text format: one user a line, the user id, then item ids in time order, blank-separated.
+    """Read the reference text format: one user per line, the user id followed by item ids in time order.
 
     Args:
         path: A UTF-8 text file.
 
     Returns:
-        A data set with ``user_id`` and ``item_ids``, one row a user, in file order.
+        A data set with ``user_id`` and ``item_ids``, one row per user, in file order.
 
     Raises:
-        ValueError: If a line is empty, has a user without items or a user who came before, or holds bytes that are no
-            UTF-8; file and line are named.
+        ValueError: If a line is empty, has no items, repeats a user or is not valid UTF-8; the message names file and
+            line.
     """
     rows = list(_read_lines(path))
     if not rows:
@@ -71,7 +71,7 @@ def read_sequences(path: str | os.PathLike[str]) -> Dataset:
 
 
 def read_negatives(path: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """Read sampled negatives in the reference format: one user a line, the user id, then the negatives.
+    """Read sampled negatives in the reference format: one user per line, the user id followed by the negatives.
 
     Raises:
         ValueError: As [`read_sequences`].
@@ -86,14 +86,14 @@ def _read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}, line {number}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-        fields = re.findall(r"[^ \t]+", text)  # an id may hold any other white space
+        fields = re.findall(r"[^ \t]+", text)  # an id may contain other white space
         if not fields:
             raise ValueError(f"{path}, line {number}: the line is empty; expected 'user item item …'")
         user, items = fields[0], fields[1:]
         if not items:
             raise ValueError(f"{path}, line {number}: user {user!r} has no items")
         if user in first_line:
-            raise ValueError(f"{path}, line {number}: user {user!r} came before, in line {first_line[user]}")
+            raise ValueError(f"{path}, line {number}: user {user!r} is already in line {first_line[user]}")
         first_line[user] = number
         yield user, items
 
@@ -105,20 +105,20 @@ def sequences_from_table(
     items_column: str = "item_ids",
     timestamps_column: str | None = None,
 ) -> Dataset:
-    """Bring a `datasets` table with one row a user into the form that everything else reads.
+    """Convert a `datasets` table with one row per user into sequences.
 
     Args:
         table: Any data set with a column of users and a column of item lists in time order.
         user_column: Name of the column of users.
-        items_column: Name of the column of item lists. Ids that are no strings are turned into strings.
-        timestamps_column: Name of a column of lists of times, one an item, if there is one.
+        items_column: Name of the column of item lists. Ids are converted to strings.
+        timestamps_column: Name of a column of lists of times, one per item, if there is one.
 
     Returns:
-        A data set with ``user_id``, ``item_ids`` and, if named, ``timestamps``.
+        A data set with ``user_id``, ``item_ids`` and, if given, ``timestamps``.
 
     Raises:
-        ValueError: If a column is missing, a user comes twice or has no items, an id is missing, or the times do not
-            fit the items; the row is named.
+        ValueError: If a column is missing, a user is duplicate or has no items, an id is missing, or the times do not
+            match the items; the message names the row.
     """
     columns = {"user_id": user_column, "item_ids": items_column}
     if timestamps_column is not None:
@@ -140,7 +140,7 @@ def sequences_from_table(
         if times is not None and (times[row] is None or len(times[row]) != len(items)):
             raise ValueError(f"Row {row} of the table (user {user!r}) does not have one time for each item.")
         if str(user) in first_row:
-            raise ValueError(f"Row {row} of the table: user {user!r} came before, in row {first_row[str(user)]}.")
+            raise ValueError(f"Row {row} of the table: user {user!r} is already in row {first_row[str(user)]}.")
         first_row[str(user)] = row
         users.append(str(user))
         histories.append([str(item) for item in items])
@@ -148,15 +148,15 @@ def sequences_from_table(
     return sequences if times is None else sequences.add_column("timestamps", times)
 
 
-def catalogue(sequences: Dataset) -> list[str]:
+def catalogue_of(sequences: Dataset) -> list[str]:
     """The item ids of all sequences, each once, in the order of their first appearance."""
     return list(dict.fromkeys(item for items in sequences["item_ids"] for item in items))
 
 
 def sequences_sha256(sequences: Dataset) -> str:
-    """SHA-256 of the sequences themselves, the same for a text file, a Parquet file and a copy on the Hub.
+    """SHA-256 of the sequences, the same for a text file, a Parquet file and a copy on the Hub.
 
-    What is hashed is UTF-8 text with a JSON line a user, in the order of the rows: ``["user", ["item", "item"]]``.
+    The hashed text is UTF-8 with one JSON line per user, in the order of the rows: ``["user", ["item", "item"]]``.
     """
     found = hashlib.sha256()
     for user, items in zip(sequences["user_id"], sequences["item_ids"], strict=True):

@@ -1,4 +1,4 @@
-"""Training sequences that are read as training goes, for data sets larger than memory."""
+"""Training sequences streamed from disk, for data sets larger than memory."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,16 +8,16 @@ import torch
 
 
 class StreamedSequences(torch.utils.data.IterableDataset):
-    """An iterable data set of sequences with a length, so that a `Trainer` knows what an epoch is.
+    """An iterable data set of sequences with a length, from which `Trainer` computes the steps of an epoch.
 
-    Rows come shuffled: the pieces of the files in an order drawn anew each epoch, and rows within a buffer. Workers of
-    a data loader share the pieces, so each row comes once an epoch.
+    Rows are shuffled: the file shards are in a new random order each epoch, and rows are drawn from a buffer. The
+    workers of a data loader divide the shards, so each row is read once per epoch.
 
     Args:
-        stream: Rows with ``item_ids``, as ``load_dataset(…, streaming=True)`` gives them.
-        rows: How many there are.
-        buffer_size: Rows that are held to draw from.
-        seed: Of the order.
+        stream: Rows with ``item_ids``, as returned by ``load_dataset(…, streaming=True)``.
+        rows: Number of rows.
+        buffer_size: Number of rows in the shuffle buffer.
+        seed: Seed of the order.
     """
 
     def __init__(
@@ -37,5 +37,5 @@ class StreamedSequences(torch.utils.data.IterableDataset):
         return (row[column] for row in self.stream)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw another order from now on."""
+        """Use the order of this epoch from now on."""
         self.stream.set_epoch(epoch)

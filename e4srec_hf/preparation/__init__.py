@@ -1,4 +1,4 @@
-"""From raw public logs to a data set: files, records, interactions, sequences, splits, a folder that can be pushed."""
+"""Prepare a data set from raw public logs: files, records, interactions, sequences, splits, a folder to push."""
 
 from .errors import PreparationError
 from .options import PreparationOptions

@@ -1,4 +1,4 @@
-"""Interactions sorted by user and time, as chunks of whole users, one at a time in memory."""
+"""Interactions sorted by user and time, read in chunks of whole users with one chunk in memory at a time."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-#: Interactions of a chunk, or as many as one user has.
+#: Interactions in a chunk; a chunk with a single user may have more.
 CHUNK = 1 << 18
 
 
@@ -18,10 +18,10 @@ class Chunk:
     """The sequences of some users.
 
     Attributes:
-        users: ``(users,)`` names.
-        offsets: ``(users + 1,)`` where each user's interactions begin, and where the last one's end.
-        items: ``(interactions,)`` codes of items.
-        times: ``(interactions,)`` microseconds, never falling within a user.
+        users: ``(users,)`` user ids.
+        offsets: ``(users + 1,)`` start of each user's interactions, and the end of the last user's.
+        items: ``(interactions,)`` item codes.
+        times: ``(interactions,)`` microseconds, in ascending order within a user.
     """
 
     users: pa.Array
@@ -31,17 +31,17 @@ class Chunk:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """``(users,)`` how many interactions each has."""
+        """``(users,)`` number of interactions of each user."""
         return np.diff(self.offsets)
 
     def starts_of_users(self) -> NDArray[np.bool_]:
-        """``(interactions,)`` whether a user begins here."""
+        """``(interactions,)`` whether this is the first interaction of a user."""
         starts = np.zeros(len(self.items), bool)
         starts[self.offsets[:-1]] = True
         return starts
 
     def in_ties(self) -> NDArray[np.bool_]:
-        """``(interactions,)`` whether the user has another item at the same time, so that the order is arbitrary."""
+        """``(interactions,)`` whether the user has a different item at the same time, so their order is arbitrary."""
         begins = self.starts_of_users()
         begins[1:] |= self.times[1:] != self.times[:-1]
         starts = np.flatnonzero(begins)
@@ -49,14 +49,14 @@ class Chunk:
         return np.repeat(differ, np.diff(starts, append=len(self.items)))
 
     def repeats(self) -> int:
-        """How many interactions are with an item that their user had before."""
+        """Number of interactions with an item that the user has interacted with before."""
         users = np.repeat(np.arange(len(self.users)), self.lengths)
         pairs = np.sort(users << 32 | self.items)
         return int((pairs[1:] == pairs[:-1]).sum())
 
 
 def read_chunks(connection: duckdb.DuckDBPyConnection, size: int = CHUNK) -> Iterator[Chunk]:
-    """The interactions that are left, sorted by user and time; users in the order of their first appearance."""
+    """Read the remaining interactions, sorted by user and time; users in the order of their first appearance."""
     rows = _stream(
         connection,
         "SELECT u, i, time FROM interactions SEMI JOIN users ON users.code = u SEMI JOIN items ON items.code = i"
@@ -74,9 +74,10 @@ def read_chunks(connection: duckdb.DuckDBPyConnection, size: int = CHUNK) -> Ite
 
 
 def _end_of_chunk(rows: pa.Table, size: int) -> int:
-    """Where a chunk ends: at the last user who fits into ``size``, or behind a larger one; 0 while that is not known.
+    """End of the next chunk: the last whole user within ``size`` rows, or one larger user; 0 if more rows are needed.
 
-    It hangs on the rows alone and not on how they came in batches, so that the files are the same with any threads.
+    The result depends only on the rows, not on the batches they arrive in, so any number of threads gives the same
+    files.
     """
     if len(rows) <= size:
         return 0
@@ -88,7 +89,7 @@ def _end_of_chunk(rows: pa.Table, size: int) -> int:
 
 
 def ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """The same chunks, the next one made while one is worked on."""
+    """Yield the same chunks, preparing the next one in the background."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(next, chunks, None)
         while (chunk := waiting.result()) is not None:
@@ -107,7 +108,7 @@ def _chunk(rows: pa.Table, names: "_Names") -> Chunk:
 
 
 class _Names:
-    """A stream of names, given out as many as are asked for."""
+    """A stream of names, read as needed."""
 
     def __init__(self, stream: pa.RecordBatchReader) -> None:
         self.stream, self.left = stream, pa.array([], pa.string())

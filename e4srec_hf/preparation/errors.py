@@ -1,5 +1,5 @@
-"""What can go wrong with raw data, in words that say what to do."""
+"""The error of this package."""
 
 
 class PreparationError(ValueError):
-    """Raw data or options that no data set can be made of. Nothing was written."""
+    """The raw data or the options are invalid. Nothing was written."""

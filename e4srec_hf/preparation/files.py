@@ -1,4 +1,4 @@
-"""Raw files, wherever they are: local, behind a URL, on the Hub, in a zip archive; compressed or not."""
+"""Open raw files: local, at a URL, on the Hub or in a zip archive; compressed or not."""
 
 import bz2
 import gzip
@@ -23,23 +23,23 @@ DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
-#: What a broken or cut compressed file raises.
+#: Errors raised by a corrupt or truncated compressed file.
 DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 BLOCK = 1 << 23
 
 
 class HashedStream(io.RawIOBase):
-    """A stream that hashes and counts what is read of it."""
+    """A stream that hashes and counts the bytes read from it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream, self.digest, self.size = stream, hashlib.sha256(), 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """As any raw stream."""
+        """Read, hash and count up to ``len(buffer)`` bytes."""
         data = self.stream.read(len(buffer))
         buffer[: len(data)] = data
         self.digest.update(data)
@@ -47,17 +47,17 @@ class HashedStream(io.RawIOBase):
         return len(data)
 
     def finish(self) -> dict[str, Any]:
-        """Read what is left; give hash and size of the whole."""
+        """Read the rest; return hash and size of the whole file."""
         while self.read(BLOCK):
             pass
         return {"sha256": self.digest.hexdigest(), "bytes": self.size}
 
 
 def find_files(paths: Sequence[str]) -> list[str]:
-    """The files that are meant: a pattern with ``*`` is all files that fit, sorted.
+    """Resolve paths and patterns: a pattern with ``*`` gives all matching files, sorted.
 
     Raises:
-        PreparationError: If there is no such file, or it is a folder.
+        PreparationError: If a file does not exist, is a folder or is given twice.
     """
     found = []
     for path in paths:
@@ -65,16 +65,17 @@ def find_files(paths: Sequence[str]) -> list[str]:
         if system.exists(name):
             if system.isdir(name):
                 raise PreparationError(
-                    f"{shown(path)} is a folder: name its files, for instance {shown(path).rstrip('/')}/*.json.gz"
+                    f"{public_name(path)} is a folder: give its files, for example "
+                    f"{public_name(path).rstrip('/')}/*.json.gz"
                 )
             found.append(path)
             continue
         matches = [match for match in sorted(system.glob(name)) if not system.isdir(match)] if "*" in path else []
         if not matches:
-            raise PreparationError(f"{shown(path)}: there is no such file.")
+            raise PreparationError(f"{public_name(path)}: there is no such file.")
         found += [cast(str, system.unstrip_protocol(match)) if "://" in path else match for match in matches]
     if len(set(found)) < len(found):
-        raise PreparationError("A file is named twice: its interactions would count twice.")
+        raise PreparationError("A file is given twice: its interactions would count twice.")
     return found
 
 
@@ -82,11 +83,11 @@ def _open_system(path: str) -> tuple[Any, str]:
     try:
         return url_to_fs(path)
     except (ImportError, ValueError) as error:
-        raise PreparationError(f"{shown(path)} cannot be opened: {error}") from error
+        raise PreparationError(f"{public_name(path)} cannot be opened: {error}") from error
 
 
 def recorded_name(path: str) -> str:
-    """How a file is called in what is written: a local one without its folders, a URL without secrets."""
+    """Name of a file in the written data set: a local file without its folders, a URL without secrets."""
     if "://" not in path:
         return Path(path).name
     if "::" in path:
@@ -95,30 +96,30 @@ def recorded_name(path: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def shown(path: str) -> str:
-    """How a file is called in a message: a URL without secrets."""
+def public_name(path: str) -> str:
+    """Name of a file in messages: a URL without secrets."""
     return recorded_name(path) if "://" in path else path
 
 
 @contextmanager
 def open_raw(path: str) -> Iterator[HashedStream]:
-    """A file as it lies there, compressed or not."""
+    """Open a file as stored, without decompressing it."""
     with fsspec.open(path, "rb") as stream:
         yield HashedStream(cast(IO[bytes], stream))
 
 
 def decompressed(raw: HashedStream, path: str) -> IO[bytes]:
-    """The content of a file: what its first bytes say it is compressed with is undone.
+    """Decompress a file if its first bytes say that it is compressed.
 
     Raises:
-        PreparationError: If it is an archive.
+        PreparationError: If it is a zip archive or compressed with Zstandard.
     """
     stream = io.BufferedReader(raw, BLOCK)
-    start = stream.peek(8)[:8]
+    start, name = stream.peek(8)[:8], public_name(path)
     if start[:4] == b"PK\x03\x04":
-        raise PreparationError(f"{shown(path)} is a zip archive: name the file in it, zip://name::{shown(path)}")
+        raise PreparationError(f"{name} is a zip archive: give a file in it as zip://file::{name}")
     if start[:4] == b"\x28\xb5\x2f\xfd":
-        raise PreparationError(f"{shown(path)} is compressed with Zstandard, which is not read: decompress it first.")
+        raise PreparationError(f"{name} is compressed with Zstandard, which is not supported: decompress it first.")
     for magic, opener in DECOMPRESSORS.items():
         if start.startswith(magic):
             return cast(IO[bytes], opener(stream))
@@ -126,20 +127,20 @@ def decompressed(raw: HashedStream, path: str) -> IO[bytes]:
 
 
 def copy_here(path: str, target: Path) -> dict[str, Any]:
-    """Copy a file that cannot be read as it comes; give hash and size."""
+    """Copy a file that cannot be read as a stream; return hash and size."""
     with open_raw(path) as raw, target.open("wb") as file:
         shutil.copyfileobj(cast(IO[bytes], raw), file, BLOCK)
         return raw.finish()
 
 
 def first_bytes(path: str, count: int = 8) -> bytes:
-    """The beginning of a file."""
+    """The first bytes of a file."""
     with fsspec.open(path, "rb") as stream:
         return cast(bytes, stream.read(count))
 
 
 def file_size(path: str) -> int | None:
-    """Bytes of a file as it lies there, where that can be told."""
+    """Size of a file as stored, in bytes; ``None`` if unknown."""
     system, name = _open_system(path)
     size = system.info(name).get("size")
     return None if size is None else int(size)

@@ -1,8 +1,8 @@
-"""From records to the interactions that stay: filters, numbered users and items, repeats, k-core. All of it SQL.
+"""From records to interactions: filters, integer codes for users and items, repeats, k-core. All in SQL.
 
-Tables are ``records`` (see `records`), ``users`` and ``items`` (``code``, ``name``, ``n``: those that are left, with
-how many interactions each has) and ``interactions`` (``u``, ``i``, ``time``, ``tie``, ``position``; also those of
-users and items that are no longer left).
+Tables: ``records`` (see `records`); ``users`` and ``items`` (``code``, ``name``, ``n``: the remaining users and items
+with their numbers of interactions); ``interactions`` (``u``, ``i``, ``time``, ``tie``, ``position``, including
+interactions of users and items that were dropped).
 """
 
 from typing import Any
@@ -11,22 +11,22 @@ import duckdb
 from tqdm.auto import tqdm
 
 from .options import PreparationOptions, microseconds
-from .progress import bar_of
+from .progress import sql_progress
 
-#: A step: what it was, and how many rows it left.
+#: A step: its name, rows in and rows out.
 Step = dict[str, Any]
 
 
 def count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    """The one number that a query gives."""
+    """Run a query that returns one number."""
     return int(connection.execute(query).fetchall()[0][0] or 0)
 
 
 def select_interactions(connection: duckdb.DuckDBPyConnection, options: PreparationOptions) -> list[Step]:
-    """Make the tables of users, items and interactions, and drop ``records``.
+    """Create the tables of users, items and interactions, and drop ``records``.
 
     Returns:
-        The steps, with rows in and out.
+        The steps, each with rows in and rows out.
     """
     steps: list[Step] = []
     filters = _filters(options)
@@ -52,11 +52,11 @@ def select_interactions(connection: duckdb.DuckDBPyConnection, options: Preparat
         if name != "skipped":
             step(name, left)
     kept = " AND ".join(["reason IS NULL", *filters.values()])
-    with bar_of(connection, "numbering users and items"):
+    with sql_progress(connection, "numbering users and items"):
         _number(connection, kept, options)
     connection.execute("DROP TABLE records")
     if options.repeats != "keep":
-        with bar_of(connection, "dropping repeats"):
+        with sql_progress(connection, "dropping repeats"):
             _drop_repeats(connection, options.repeats)
         step(f"repeats: {options.repeats}", count(connection, "SELECT count(*) FROM interactions"))
     if max(options.user_core, options.item_core) > 1:
@@ -71,11 +71,11 @@ def select_interactions(connection: duckdb.DuckDBPyConnection, options: Preparat
 def _filters(options: PreparationOptions) -> dict[str, str]:
     filters = {"skipped": "skipped IS NULL"}
     if options.min_rating is not None:
-        filters[f"ratings of {options.min_rating:g} and more"] = f"rating >= {options.min_rating}"
+        filters[f"ratings of at least {options.min_rating:g}"] = f"rating >= {options.min_rating}"
     if options.start is not None:
-        filters[f"from {options.start} on"] = f"time >= {microseconds(options.start)}"
+        filters[f"from {options.start}"] = f"time >= {microseconds(options.start)}"
     if options.end is not None:
-        filters[f"up to {options.end}"] = f"time <= {microseconds(options.end)}"
+        filters[f"until {options.end}"] = f"time <= {microseconds(options.end)}"
     return filters
 
 
@@ -84,7 +84,7 @@ def _running(conditions: list[str]) -> list[list[str]]:
 
 
 def _number(connection: duckdb.DuckDBPyConnection, kept: str, options: PreparationOptions) -> None:
-    """Users and items by number, in the order in which they first appear, and the interactions between them."""
+    """Number users and items in the order of their first appearance; create the interactions between them."""
     for table, column in (("users", "user_id"), ("items", "item_id")):
         connection.execute(f"""
             CREATE TABLE {table} AS SELECT name, n, (row_number() OVER (ORDER BY first))::INTEGER AS code FROM (
@@ -121,12 +121,12 @@ def _drop_repeats(connection: duckdb.DuckDBPyConnection, which: str) -> None:
 
 
 def _k_core(connection: duckdb.DuckDBPyConnection, user_core: int, item_core: int) -> int:
-    """Drop users and items with too few interactions until there are none. The table of interactions stays as it is.
+    """Drop users and items with too few interactions until all have enough. The table of interactions is unchanged.
 
-    The counts of the others are lowered by what was dropped, so a round reads two columns once and writes little.
+    Only the counts of the remaining users and items are updated, so a round reads two columns once and writes little.
 
     Returns:
-        Rounds that dropped something.
+        Number of rounds that dropped something.
     """
     rounds = 0
     with tqdm(desc="k-core", unit=" rounds", disable=None) as bar:
@@ -141,7 +141,7 @@ def _k_core(connection: duckdb.DuckDBPyConnection, user_core: int, item_core: in
 
 
 def _drop(connection: duckdb.DuckDBPyConnection, table: str, code: str, core: int, others: str, other_code: str) -> int:
-    """Drop those of a table that have too few interactions, and take these from the counts of the other table."""
+    """Drop users (or items) with too few interactions; subtract theirs from the counts of the other table."""
     connection.execute(f"CREATE OR REPLACE TABLE dropped AS SELECT code FROM {table} WHERE n < {core}")
     dropped = count(connection, "SELECT count(*) FROM dropped")
     if dropped:
@@ -156,7 +156,7 @@ def _drop(connection: duckdb.DuckDBPyConnection, table: str, code: str, core: in
 
 
 def time_at(connection: duckdb.DuckDBPyConnection, rank: int) -> int:
-    """The time of the interaction that is left with this rank by time, from 0 and below their number."""
+    """The time of the remaining interaction with this rank by time, counted from 0."""
     return count(
         connection,
         f"""SELECT min(time) FROM (

@@ -1,7 +1,7 @@
-"""Blocks of lines to Arrow batches of raw records: what SQL then takes the columns of a log from.
+"""Turn blocks of lines into Arrow batches of raw records, and make the SQL that extracts the columns of a log.
 
-A batch has ``position`` (see [`POSITION_OF_FILE`]), ``reason`` (why the record is bad, or null) and ``record``: the
-line of a JSON file, or the fields of delimited text; of a bad record, what it is.
+A batch has ``position`` (see [`POSITION_OF_FILE`]), ``reason`` (why the record is invalid, or null) and ``record``: the
+line of a JSON file, or the fields of delimited text.
 """
 
 import csv
@@ -14,51 +14,51 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .errors import PreparationError
-from .files import shown
+from .files import public_name
 from .lines import MAX_LINE, Block
 from .source import Log
 from .sql import present, sql_text, whole_number
 
-#: A record's position is the number of its file times this, plus the number of its line.
+#: Position of a record = number of its file * this + number of its line.
 POSITION_OF_FILE = 1 << 40
-#: What a log without a separator of its own may be separated by, in this order.
+#: Separators to try, in this order, if the log does not define one.
 SEPARATORS = ("::", "\t", ";", "|", ",")
-#: How many lines a file is judged by.
-LOOKED_AT = 50
-#: A quoted field that spans more lines was never closed.
+#: Number of lines from which the layout of a file is detected.
+SAMPLE_LINES = 50
+#: A quoted field that spans more lines counts as unclosed.
 MAX_LINES_OF_RECORD = 1000
-#: Why a record is bad.
-BAD_QUOTES = "quotes that are not closed or stand in the wrong place"
-NO_OBJECT = "no JSON object"
-REPEATED_HEADER = "the header again"
-#: What to do about a column that is not there.
+#: Reasons why a record is invalid.
+BAD_QUOTES = "unclosed or misplaced quotes"
+NO_OBJECT = "not a JSON object"
+REPEATED_HEADER = "repeated header"
+#: What to do about a missing column.
 WRONG_FILE = (
-    "Is it the right file for this source? For a table, --user-column, --item-column and --time-column say which "
-    "column is which."
+    "Is it the right file for this source? For a table, give the column names with --user-column, --item-column and "
+    "--time-column."
 )
 
 
 @dataclass(frozen=True)
 class JsonLines:
-    """An object a line.
+    """One JSON object per line.
 
     Attributes:
-        log: The columns wanted.
+        log: The columns to extract.
     """
 
     log: Log
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the batches."""
+        """Schema of the batches."""
         return _schema(pa.string())
 
     def batches(self, blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
-        """Lines that are not empty, and the bad ones."""
+        """Batches of lines and of invalid lines; empty lines are ignored."""
         return _line_batches(blocks, file)
 
     def columns_sql(self) -> str:
-        """SQL over ``batches`` for position, reason, content and the columns, as text; NULL where there is none."""
+        """SQL that selects position, reason, content and the columns (text or NULL) from ``batches``."""
         aliases = [alias for names in self.log.columns.values() for alias in names]
         pointers = ", ".join(sql_text("/" + alias.replace("~", "~0").replace("/", "~1")) for alias in aliases)
         columns = ", ".join(
@@ -89,30 +89,30 @@ class TextLines:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the batches."""
+        """Schema of the batches."""
         return _schema(pa.string())
 
     def batches(self, blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
-        """Lines that are not empty, and the bad ones."""
+        """Batches of lines and of invalid lines; empty lines are ignored."""
         return _line_batches(blocks, file)
 
     def columns_sql(self) -> str:
-        """SQL over ``batches`` for position, reason, content and the line."""
+        """SQL that selects position, reason, content and the line from ``batches``."""
         return "SELECT position, reason, record AS content, record AS line FROM batches"
 
 
 @dataclass(frozen=True)
 class Delimited:
-    """Fields between separators.
+    """Delimited text.
 
     Attributes:
         separator: One or more characters.
-        quoted: Whether fields may stand in double quotes.
-        header: The fields of the header, or ``None`` where there is none.
-        columns: The columns wanted.
-        places: Column to its place among the fields, from 0.
-        width: How many fields a record has.
-        header_line: Number of the line of the header; 0 where there is none.
+        quoted: Whether fields may be in double quotes.
+        header: The fields of the header, or ``None`` without a header.
+        columns: The columns to extract.
+        places: Column to its index among the fields, from 0.
+        width: Number of fields of a record.
+        header_line: Line number of the header; 0 without a header.
     """
 
     separator: str
@@ -125,13 +125,13 @@ class Delimited:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the batches."""
+        """Schema of the batches."""
         return _schema(pa.list_(pa.string()))
 
     def batches(self, blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
-        """Records whose line is not empty, and the bad ones."""
+        """Batches of records and of invalid records; empty lines are ignored."""
         header = pa.scalar(file * POSITION_OF_FILE + self.header_line)
-        carried: list[str] = []  # lines of a record that may go on in the next block
+        carried: list[str] = []  # lines of a record that may continue in the next block
         for block in blocks:
             bad = list(block.bad)
             if carried or (self.quoted and len(self.separator) == 1 and block.has_quotes):
@@ -154,13 +154,13 @@ class Delimited:
     def _parse(
         self, lines: list[str], first: int, is_end: bool
     ) -> tuple[list[int], list[list[str]], list[tuple[int, str, str]], list[str]]:
-        """Records of lines with quotes in them; last, the lines of one that may go on in the next block."""
+        """Line numbers, records and invalid records of lines with quotes, and lines to carry over to the next block."""
         numbers: list[int] = []
         records: list[list[str]] = []
         bad: list[tuple[int, str, str]] = []
         place = 0
         while place < len(lines):
-            behind, record = place + 1, []
+            following, record = place + 1, []
             if '"' not in lines[place]:
                 line = lines[place].rstrip("\n")
                 record = line.split(self.separator) if line else []
@@ -169,7 +169,7 @@ class Delimited:
                 reader = csv.reader(map(lines.__getitem__, window), delimiter=self.separator, strict=True)
                 try:
                     record = next(reader)
-                    behind = place + reader.line_num
+                    following = place + reader.line_num
                 except csv.Error:
                     if not is_end and len(window) < MAX_LINES_OF_RECORD:
                         return numbers, records, bad, lines[place:]
@@ -177,11 +177,11 @@ class Delimited:
             if record:
                 numbers.append(first + place)
                 records.append(record)
-            place = behind
+            place = following
         return numbers, records, bad, []
 
     def columns_sql(self) -> str:
-        """SQL over ``batches`` for position, reason, content and the columns, as text; NULL where there is none."""
+        """SQL that selects position, reason, content and the columns (text or NULL) from ``batches``."""
         columns = ", ".join(
             f"{present(f'record[{self.places[column] + 1}]') if column in self.places else 'NULL::VARCHAR'} AS {column}"
             for column in self.columns
@@ -194,14 +194,14 @@ class Delimited:
         return f"""
             SELECT position, CASE
                 WHEN reason IS NOT NULL THEN reason
-                WHEN len(record) <> {self.width} THEN '{self.width} fields are expected, and there are more or fewer'
+                WHEN len(record) <> {self.width} THEN 'expected {self.width} fields'
                 {f"WHEN {repeated} THEN {sql_text(REPEATED_HEADER)}" if repeated else ""}
             END AS reason, array_to_string(record, {sql_text(self.separator)}) AS content, {columns}
             FROM batches"""
 
 
 def _scalar(place: int) -> str:
-    """SQL for the text of a JSON value, NULL where it is no text and no number; 5.0 is 5, as in a table."""
+    """SQL for a JSON value as text, NULL if it is neither a string nor a number; 5.0 becomes 5, as in a table."""
     value = f"found[{place}]"
     return f"""CASE
         WHEN types[{place}] IN ('VARCHAR', 'BIGINT', 'UBIGINT', 'HUGEINT', 'UHUGEINT') THEN {value}
@@ -213,17 +213,17 @@ Layout = JsonLines | TextLines | Delimited
 
 
 def find_layout(log: Log, block: Block, path: str) -> Layout:
-    """How a file is laid out, by its first lines.
+    """Detect the layout of a file from its first lines.
 
     Raises:
-        PreparationError: If a column that is needed is not there.
+        PreparationError: If a required column is missing.
     """
     if "line" in log.columns:
         return TextLines()
     columns = tuple(log.columns)
-    lines = [line for line in block.lines.slice(0, LOOKED_AT).to_pylist() if line.strip()]
+    lines = [line for line in block.lines.slice(0, SAMPLE_LINES).to_pylist() if line.strip()]
     objects = sum(line.lstrip().startswith("{") for line in lines)
-    if 2 * objects >= len(lines):  # of nothing, any layout makes nothing
+    if 2 * objects >= len(lines):  # also if there are no lines: any layout gives no records
         return JsonLines(log)
     line = lines[0]
     header_line = block.first + pc.index(block.lines, line).as_py()
@@ -246,13 +246,13 @@ def find_layout(log: Log, block: Block, path: str) -> Layout:
         return Delimited(max(fits, key=lambda s: fits[s]), log.quoted, None, columns, _by_order(log), width)
     seen = _fields(line, max(separators, key=line.count), log.quoted)
     wanted = ", ".join(repr(log.columns[column][0]) for column in missing)
-    raise PreparationError(f"{shown(path)} has no column {wanted}. The first line reads {seen[:20]}. {WRONG_FILE}")
+    raise PreparationError(f"{public_name(path)} has no column {wanted}. Its first line is {seen[:20]}. {WRONG_FILE}")
 
 
 def _by_name(log: Log, fields: Sequence[str]) -> dict[str, int]:
-    there = {field.strip().casefold(): place for place, field in reversed(list(enumerate(fields)))}
+    place_of = {field.strip().casefold(): place for place, field in reversed(list(enumerate(fields)))}
     names = {
-        column: [there[alias.casefold()] for alias in aliases if alias.casefold() in there]
+        column: [place_of[alias.casefold()] for alias in aliases if alias.casefold() in place_of]
         for column, aliases in log.columns.items()
     }
     return {column: places[0] for column, places in names.items() if places}
@@ -262,7 +262,7 @@ def _by_number(log: Log, width: int, path: str) -> dict[str, int]:
     places = {column: int(aliases[0]) - 1 for column, aliases in log.columns.items()}
     if max(places.values()) >= width:
         raise PreparationError(
-            f"{shown(path)} has {width} columns, and column {max(places.values()) + 1} is asked for."
+            f"{public_name(path)} has {width} columns, but column {max(places.values()) + 1} was requested."
         )
     return places
 
@@ -308,12 +308,12 @@ def _positions(block: Block, file: int) -> pa.Array:
 
 def _batch(positions: pa.Array, records: pa.Array, lengths: pa.Array | None, schema: pa.Schema) -> pa.RecordBatch:
     batch = pa.record_batch([positions, records, pa.nulls(len(positions), pa.string())], schema=schema)
-    there = None if lengths is None else pc.greater(lengths, 0)
-    return batch if there is None or pc.all(there, min_count=0).as_py() else batch.filter(there)
+    is_filled = None if lengths is None else pc.greater(lengths, 0)
+    return batch if is_filled is None or pc.all(is_filled, min_count=0).as_py() else batch.filter(is_filled)
 
 
 def _bad_batch(bad: Sequence[tuple[int, str, str]], file: int, schema: pa.Schema) -> pa.RecordBatch:
-    """Records that could not be read."""
+    """A batch of invalid records."""
     nested = schema.field("record").type != pa.string()
     return pa.record_batch(
         [

@@ -1,4 +1,4 @@
-"""Raw bytes to numbered lines, block by block, with the lines that cannot be read set apart."""
+"""Turn raw bytes into numbered lines, block by block, and collect the invalid lines."""
 
 import codecs
 import io
@@ -12,32 +12,32 @@ import pyarrow.compute as pc
 
 from .files import BLOCK
 
-#: A longer line, in bytes, is a bad record.
+#: Maximum length of a line, in bytes; a longer line is an invalid record.
 MAX_LINE = 1 << 25
-#: So much is kept of it.
+#: Bytes of a too long line that are reported.
 KEPT_OF_LONG_LINE = 1000
 BOM = codecs.BOM_UTF8
-#: Byte-order marks of wide encodings, the longer ones first.
+#: Byte-order marks of UTF-32 and UTF-16, the longer ones first.
 WIDE = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-#: Why a line cannot be read.
-BAD_ENCODING, TOO_LONG = "bytes that are no text in the encoding", f"a line of more than {MAX_LINE >> 20} MiB"
+#: Reasons why a line is invalid.
+BAD_ENCODING, TOO_LONG = "bytes invalid in the encoding", f"line longer than {MAX_LINE >> 20} MiB"
 
 
 @dataclass
 class Block:
-    """Lines that follow each other.
+    """Consecutive lines.
 
     Attributes:
-        lines: Text without line breaks; an empty line and one that cannot be read are ``""``.
+        lines: Text without line breaks; empty and invalid lines are ``""``.
         first: Number of the first line, from 1.
-        bad: Number, reason and content of lines that cannot be read.
-        has_quotes: Whether there is a double quote in them.
-        last: Whether the file ends here.
+        bad: Number, reason and content of each invalid line.
+        has_quotes: Whether any line has a double quote.
+        last: Whether this is the last block of the file.
     """
 
     lines: pa.StringArray
@@ -54,15 +54,15 @@ def read_lines(
 
     Args:
         stream: The content of a file.
-        encoding: Of all of it; by default UTF-8, or UTF-16 where its byte-order mark says so.
-        fallback_encoding: Of a line that is no UTF-8, where no ``encoding`` is given.
+        encoding: Encoding of the file; by default UTF-8, or UTF-16 or UTF-32 if there is a byte-order mark.
+        fallback_encoding: Encoding of lines that are not valid UTF-8, if no ``encoding`` is given.
     """
     number, rest = 1, b""
     fallback = fallback_encoding if encoding is None else None
     for data, last in _with_last(_as_utf8(stream, encoding)):
         data = rest + data
         end = len(data) if last else data.rfind(b"\n") + 1
-        rest, data = data[end:][: MAX_LINE + 1], data[:end]  # of a line that is too long, enough to tell that it is
+        rest, data = data[end:][: MAX_LINE + 1], data[:end]  # enough of a long line to see that it is too long
         if last and data and not data.endswith(b"\n"):
             data += b"\n"
         if data or last:
@@ -81,7 +81,7 @@ def _with_last(parts: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 def _as_utf8(stream: IO[bytes], encoding: str | None) -> Iterator[bytes]:
-    """Blocks of bytes in UTF-8; what does not belong to the encoding stays as bytes that are no UTF-8."""
+    """Convert blocks of bytes to UTF-8; bytes that are invalid in the encoding become invalid UTF-8."""
     first = stream.read(BLOCK)
     if encoding is None:
         encoding = next((name for mark, name in WIDE if first.startswith(mark)), "utf-8")
@@ -91,7 +91,7 @@ def _as_utf8(stream: IO[bytes], encoding: str | None) -> Iterator[bytes]:
             yield first
             first = stream.read(BLOCK)
         return
-    errors = "backslashreplace" if encoding.startswith("utf-") else "surrogateescape"  # what each of them can do
+    errors = "backslashreplace" if encoding.startswith("utf-") else "surrogateescape"  # the handler each codec supports
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     while first:
         yield decoder.decode(first).encode("utf-8", "surrogateescape")
@@ -105,7 +105,7 @@ def _block(data: bytes, number: int, fallback: str | None, last: bool) -> Block:
     bad: list[tuple[int, str, str]] = []
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     if (len(ends) and np.diff(ends, prepend=-1).max() > MAX_LINE + 1) or not _is_utf8(data):
-        data, bad = _set_apart(data, number, fallback)
+        data, bad = _blank_invalid_lines(data, number, fallback)
         ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     offsets = np.zeros(len(ends) + 1, np.int32)
     offsets[1:] = ends + 1
@@ -120,8 +120,8 @@ def _is_utf8(data: bytes) -> bool:
         return False
 
 
-def _set_apart(data: bytes, number: int, fallback: str | None) -> tuple[bytes, list[tuple[int, str, str]]]:
-    """Blank the lines that cannot be read."""
+def _blank_invalid_lines(data: bytes, number: int, fallback: str | None) -> tuple[bytes, list[tuple[int, str, str]]]:
+    """Replace invalid lines with empty ones; return number, reason and content of each."""
     bad, out = [], io.BytesIO()
     for place, line in enumerate(data.split(b"\n")[:-1]):
         if len(line) > MAX_LINE:

@@ -1,4 +1,4 @@
-"""What can be chosen when a data set is prepared."""
+"""The options of preparing a data set."""
 
 import codecs
 import math
@@ -24,34 +24,35 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class PreparationOptions:
-    """What is made of raw interactions. All of it is recorded in ``preparation.json``.
+    """How raw interactions become a data set. All options are recorded in ``preparation.json``.
 
     Attributes:
-        owner: Whose the sequences are, where a source offers a choice; by default its first.
-        min_rating: Interactions with a lower rating are dropped, and those without one are bad records.
-        start: The first moment that is kept: ISO 8601, UTC where it does not say; a date alone is its midnight.
-        end: The last moment that is kept.
-        repeats: Of one user's interactions with one item: ``"keep"`` all, the ``"first"`` or ``"last"`` in time, or
-            the ``"first-row"`` in the order of the files, whatever its time.
-        user_core: A user with fewer interactions is dropped, an item with fewer than ``item_core`` too, over and over
-            until nothing changes.
+        owner: The sequence key, if the source offers a choice (such as customer or invoice); by default its first.
+        min_rating: Drop interactions with a lower rating; records without a rating are then invalid.
+        start: Earliest time to keep: ISO 8601, UTC if it has no zone; a date alone means its midnight.
+        end: Latest time to keep.
+        repeats: Which of a user's interactions with the same item to keep: all (``"keep"``), the ``"first"`` or
+            ``"last"`` in time, or the ``"first-row"`` in the order of the files, whatever its time.
+        user_core: Drop users with fewer interactions, and items with fewer than ``item_core``, repeatedly until nothing
+            changes.
         item_core: See ``user_core``.
-        ties: What comes first among interactions of a user at the same time: what does in the ``"file"``, the
-            smaller ``"item"`` id as text, or what ``"shuffle"`` with ``ties_seed`` says.
-        ties_seed: Of the shuffle.
-        split: ``"leave_one_out"``; by a global point in ``"time"``; or by a ``"ratio"`` of each user's interactions.
-        validation_share: For ``"ratio"``, of each user's interactions; for ``"time"``, of all interactions.
+        ties: Order of a user's interactions at the same time: as in the ``"file"``, by ``"item"`` id as text, or
+            ``"shuffle"`` with ``ties_seed``.
+        ties_seed: Seed of the shuffle.
+        split: ``"leave_one_out"``; ``"time"``, at global points in time; or ``"ratio"``, by shares of each user's
+            interactions.
+        validation_share: Share of each user's interactions (``"ratio"``) or of all interactions (``"time"``).
         test_share: As ``validation_share``.
-        validation_from: For ``"time"``, when validation begins, instead of a share. ISO 8601 as ``start``.
-        test_from: When test begins.
-        targets: For ``"time"`` and ``"ratio"``: a user's ``"last"`` or ``"first"`` interaction of a period is the
-            target, or ``"all"`` are, each in a row of its own.
-        time_unit: Of times that are numbers; ``"auto"`` tells it by the size of each: s, ms, µs or ns.
-        time_format: How times are written (``strptime``), where they are neither numbers nor ISO 8601.
-        negative_times: Whether a time before 1970 is a bad record.
-        now: A later moment, by more than a day, is a bad record. By default the moment of the run.
-        encoding: Of text; by default UTF-8, or UTF-16 where a byte-order mark says so.
-        max_rejected: Above this share of bad records nothing is written.
+        validation_from: For ``"time"``, start of validation, instead of a share. ISO 8601 as ``start``.
+        test_from: For ``"time"``, start of test.
+        targets: For ``"time"`` and ``"ratio"``, which of a user's interactions in a period are targets: the ``"last"``,
+            the ``"first"`` or ``"all"``, with one row per target.
+        time_unit: Unit of numeric times; ``"auto"`` detects s, ms, µs or ns from the size of each.
+        time_format: Format of times (``strptime``) that are neither numbers nor ISO 8601.
+        negative_times: Whether a record with a time before 1970 is invalid (``"reject"``) or kept (``"keep"``).
+        now: Records more than a day later are invalid. By default the time of the run.
+        encoding: Encoding of text files; by default UTF-8, or UTF-16 or UTF-32 if there is a byte-order mark.
+        max_rejected: Abort if more than this fraction of the records is invalid.
     """
 
     owner: str | None = None
@@ -83,7 +84,7 @@ class PreparationOptions:
         if self.user_core < 0 or self.item_core < 0:
             raise PreparationError("user_core and item_core must not be negative; 0 keeps everything.")
         if not 0 <= self.max_rejected <= 1:
-            raise PreparationError(f"max_rejected is a share, from 0 to 1, not {self.max_rejected}")
+            raise PreparationError(f"max_rejected must be between 0 and 1, not {self.max_rejected}")
         self._check_split()
         for name in ("start", "end", "validation_from", "test_from", "now"):
             if getattr(self, name) is not None:
@@ -103,20 +104,20 @@ class PreparationOptions:
         except (LookupError, UnicodeError) as error:
             raise PreparationError(f"encoding: {error}") from error
         if found.name in ("idna", "punycode", "unicode-escape", "raw-unicode-escape"):
-            raise PreparationError(f"encoding: {self.encoding} is no encoding of files.")
+            raise PreparationError(f"encoding: {self.encoding} is not an encoding of files.")
 
     def _check_split(self) -> None:
         dates = (self.validation_from, self.test_from)
         if any(dates):
             if self.split != "time":
-                raise PreparationError("validation_from and test_from belong to split='time'.")
+                raise PreparationError("validation_from and test_from require split='time'.")
             if not all(dates):
                 raise PreparationError("Give validation_from and test_from together, or neither.")
             if microseconds(str(dates[0])) >= microseconds(str(dates[1])):
                 raise PreparationError(f"validation_from {dates[0]} must be before test_from {dates[1]}.")
         shares = (self.validation_share, self.test_share)
         if min(shares) <= 0 or sum(shares) >= 1:
-            raise PreparationError(f"validation_share and test_share must be above 0 and leave something: {shares}")
+            raise PreparationError(f"validation_share and test_share must be positive with a sum below 1; got {shares}")
 
     def to_dict(self) -> dict[str, Any]:
         """Every option with its value."""
@@ -124,16 +125,16 @@ class PreparationOptions:
 
 
 def make_options(source: Source, preset: str | None, given: dict[str, Any]) -> PreparationOptions:
-    """Defaults, then what the source says, then the preset, then what is given.
+    """Combine the options; the given ones override the preset, which overrides the source and the defaults.
 
     Raises:
-        PreparationError: If the source has no such preset or owner, or an option cannot be.
+        PreparationError: If the source has no such preset or owner, or an option is invalid or has no effect.
     """
     if preset is not None and preset not in source.presets:
-        known = f"has {', '.join(source.presets)}" if source.presets else "has none"
-        raise PreparationError(f"{source.name} has no preset {preset!r}; it {known}.")
+        known = ", ".join(source.presets) or "none"
+        raise PreparationError(f"{source.name} has no preset {preset!r}; its presets: {known}.")
     if unknown := set(given) - {field.name for field in fields(PreparationOptions)}:
-        raise PreparationError(f"There is no option {', '.join(sorted(unknown))}.")
+        raise PreparationError(f"Unknown options: {', '.join(sorted(unknown))}.")
     _check_effect(given)
     options = PreparationOptions(
         **{"time_unit": source.time_unit, "owner": next(iter(source.owners))}
@@ -145,11 +146,9 @@ def make_options(source: Source, preset: str | None, given: dict[str, Any]) -> P
     if source.time is None:
         timed = ("start", "end", "validation_from", "test_from")
         if options.split == "time" or any(getattr(options, name) for name in timed):
-            raise PreparationError(f"{source.name} has no times: it cannot be filtered or split by them.")
+            raise PreparationError(f"{source.name} has no times: it cannot be filtered or split by time.")
     if source.rating is None and options.min_rating is not None:
-        raise PreparationError(
-            f"{source.name} has no ratings, so there is no min_rating; of a table, name rating_column."
-        )
+        raise PreparationError(f"{source.name} has no ratings for min_rating; for a table, give rating_column.")
     for form in (options.time_format, *source.time_formats):
         try:
             duckdb.execute("SELECT try_strptime('', ?)", [form])
@@ -159,24 +158,24 @@ def make_options(source: Source, preset: str | None, given: dict[str, Any]) -> P
 
 
 def _check_effect(given: dict[str, Any]) -> None:
-    """Refuse an option that would change nothing, for something else was meant."""
+    """Refuse options that would have no effect."""
     periods = [name for name in ("targets", "validation_share", "test_share") if name in given]
     if periods and given.get("split", "leave_one_out") == "leave_one_out":
-        raise PreparationError(f"{', '.join(periods)}: only with split='time' or split='ratio'.")
+        raise PreparationError(f"{', '.join(periods)}: requires split='time' or split='ratio'.")
     if "ties_seed" in given and given.get("ties") != "shuffle":
-        raise PreparationError("ties_seed: only with ties='shuffle'.")
+        raise PreparationError("ties_seed: requires ties='shuffle'.")
 
 
 def microseconds(moment: str, name: str = "time") -> int:
-    """Microseconds since 1970 of an ISO 8601 text; UTC where it does not say.
+    """Microseconds since 1970 of an ISO 8601 text; UTC if it has no zone.
 
     Raises:
-        PreparationError: If it is none.
+        PreparationError: If the text is not ISO 8601.
     """
     try:
         parsed = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", moment.strip()))
     except ValueError as error:
-        raise PreparationError(f"{name}: {moment!r} is no date and time like 2019-12-31 or 2019-12-31T08:00") from error
+        raise PreparationError(f"{name}: {moment!r} is not a date like 2019-12-31 or 2019-12-31T08:00") from error
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=timezone.utc)
     since = parsed - datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -1,4 +1,4 @@
-"""A prepared data set on a page: history lengths, item popularity, interactions over time."""
+"""A picture of a prepared data set: history lengths, item popularity, interactions over time."""
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -12,27 +12,27 @@ from .writing import Counts
 logger = logging.get_logger(__name__)
 
 COLOUR = "#2b6cb0"
-#: Bars of interactions over time, at most.
+#: Maximum number of bars for interactions over time.
 PERIODS = 60
 
 
 def draw(counts: Counts, title: str, path: Path) -> bool:
-    """Draw what was counted.
+    """Draw the counts.
 
     Args:
-        counts: Of the writer.
-        title: Of the page.
+        counts: The counts of the writer.
+        title: Title of the picture.
         path: The PNG to write.
 
     Returns:
-        Whether there is a picture: none, with a warning, where matplotlib is not installed.
+        Whether a picture was drawn. Without matplotlib there is only a warning.
     """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        logger.warning_once("matplotlib draws the picture of a data set: pip install 'e4srec-hf[cards]'")
+        logger.warning_once("The picture of the data set needs matplotlib: pip install 'e4srec-hf[cards]'")
         return False
     figure = Figure(figsize=(8.3, 9.6))
     panels = figure.subplots(3 if counts.days else 2, 1)
@@ -57,26 +57,26 @@ def _lengths(axes: Any, counts: Counts) -> None:
     edges = np.unique(np.geomspace(1, longest + 1, min(40, longest + 1)).round().astype(int))
     axes.hist(lengths, edges if len(edges) > 1 else 1, weights=users, color=COLOUR)
     axes.set_xscale("log")
-    _label(axes, "History lengths", "interactions of a user", "users")
+    _label(axes, "History lengths", "interactions per user", "users")
 
 
 def _popularity(axes: Any, counts: Counts) -> None:
     ranked = np.sort(counts.of_items[counts.of_items > 0])[::-1]
-    shown = np.unique(np.geomspace(1, len(ranked), min(2000, len(ranked))).round().astype(int))
-    axes.loglog(shown, ranked[shown - 1], color=COLOUR)
+    ranks = np.unique(np.geomspace(1, len(ranked), min(2000, len(ranked))).round().astype(int))
+    axes.loglog(ranks, ranked[ranks - 1], color=COLOUR)
     _label(axes, "Item popularity", "rank of the item", "interactions")
 
 
 def _over_time(axes: Any, counts: Counts) -> None:
     days = np.array(sorted(counts.days))
     interactions = np.array([counts.days[day] for day in days.tolist()])
-    width = -(-int(days[-1] - days[0] + 1) // PERIODS)  # whole days a bar
+    width = -(-int(days[-1] - days[0] + 1) // PERIODS)  # whole days per bar
     bars = np.bincount((days - days[0]) // width, weights=interactions)
     edges = days[0] + np.arange(len(bars) + 1) * width
     axes.bar(edges[:-1], bars, width=width, align="edge", color=COLOUR)
     ticks = np.linspace(edges[0], edges[-1], 6)
     axes.set_xticks(ticks, [_date(tick) for tick in ticks])
-    _label(axes, f"Interactions over time, {width} day{'s' if width > 1 else ''} a bar", "UTC", "interactions")
+    _label(axes, f"Interactions over time, {width} day{'s' if width > 1 else ''} per bar", "UTC", "interactions")
 
 
 def _date(day: float) -> str:

@@ -1,4 +1,4 @@
-"""The whole road: raw files, records, interactions, sequences, splits, a folder that can be trained on and pushed."""
+"""The pipeline: raw files, records, interactions, sequences, splits, a folder that can be trained on and pushed."""
 
 import os
 import re
@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from .. import __version__
-from ..dataset_repo import FACTS_NAME, PICTURE_NAME, REJECTED_NAME, refresh_dataset_card
-from ..json_files import write_json
+from ..cards.dataset_card import refresh_dataset_card
+from ..data.prepared import FACTS_NAME, PICTURE_NAME, REJECTED_NAME
+from ..files import write_json
+from ..version import __version__
 from .chunks import ahead, read_chunks
 from .errors import PreparationError
 from .files import find_files, recorded_name
@@ -32,18 +33,18 @@ from .sql import sql_text
 from .workplace import PREPARATION_NAME, check_output, workplace
 from .writing import SequenceWriter, summary
 
-#: Of the memory that may be taken; the rest is for what is in flight between DuckDB and the files.
+#: Share of the memory limit that DuckDB gets; the rest is for data on its way from DuckDB to the files.
 SHARE_OF_DUCKDB = 0.6
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What was done.
+    """The result of a preparation.
 
     Attributes:
         facts: The content of ``preparation.json``: source, options, files with their hashes, rows in and out of each
             step, sizes, software.
-        rejected: The bad records in words, the first ones shown; empty where there is none.
+        rejected: A text with the number of invalid records by reason and the first of each; empty if there are none.
     """
 
     facts: dict[str, Any]
@@ -64,46 +65,43 @@ def prepare(
     license: str | None = None,  # noqa: A002 - as DatasetCardData calls it
     **options: Any,
 ) -> Preparation:
-    """Make a data set of raw logs: a folder that `examples/train.py` and `load_dataset` take and that can be pushed.
+    """Make a data set from raw logs: a folder that `examples/train.py` and `load_dataset` read and that can be pushed.
 
-    The same files and options give the same bytes. The folder appears whole or not at all.
+    The same files and options give the same bytes. The folder is written completely or not at all.
 
     Args:
-        source: What kind of log it is: a name in [`SOURCES`], or a [`Source`] as [`make_table`] makes it.
+        source: The kind of log: a name in [`SOURCES`], or a [`Source`], for example from [`make_table`].
         paths: The files: local, or anything that fsspec opens (``https://…``, ``hf://datasets/org/name/file.csv``,
-            ``zip://file::archive.zip``); a ``*`` stands for all that fit. Compressed ones are known by their content.
-        output: The folder to make.
-        metadata: A file of the items, for their titles.
-        preset: A published processing that the source knows, ``"s3rec"`` for instance. ``options`` go before it.
-        memory_limit: ``"4GB"`` for instance; what does not fit goes to disk, beside ``output``. By default four fifths
-            of the memory.
-        threads: For DuckDB; by default all.
-        overwrite: Replace a prepared data set.
-        name: What the data set is called; by default as the folder.
-        license: Of the data, as the Hub names licences.
+            ``zip://file::archive.zip``); ``*`` is a wildcard. Compression is detected from the content.
+        output: The folder to create.
+        metadata: A file with item titles.
+        preset: A published processing that the source defines, such as ``"s3rec"``. ``options`` override it.
+        memory_limit: Maximum memory, such as ``"4GB"``; more data spills to disk, next to ``output``. By default 80% of
+            the memory.
+        threads: Threads of DuckDB; by default one per core.
+        overwrite: Replace an existing prepared data set.
+        name: Name of the data set; by default the name of the folder.
+        license: License of the data, by its identifier on the Hub.
         options: See [`PreparationOptions`].
 
-    Returns:
-        What was done.
-
     Raises:
-        PreparationError: If there is no such file, source, or option; if too many records are bad; if nothing is left.
-            Nothing is written then.
+        PreparationError: If a file, source or option does not exist or is invalid, if too many records are invalid, or
+            if no interactions remain. Nothing is written then.
     """
     kind = find_source(source)
     chosen = make_options(kind, preset, options)
-    final = Path(os.path.realpath(output))  # what a link leads to is replaced, not the link
+    final = Path(os.path.realpath(output))  # a link stays, its target is replaced
     check_output(final, overwrite=overwrite)
     files = find_files([os.fspath(path) for path in paths])
     if not files:
-        raise PreparationError("No file is given.")
+        raise PreparationError("No files were given.")
     extra = find_files([os.fspath(metadata)]) if metadata is not None else []
     with workplace(final, overwrite=overwrite) as (stage, scratch):
         connection = _connect(scratch, memory_limit, threads)
         try:
             facts, rejected = _prepare(connection, kind, chosen, files, extra, stage, scratch, name or final.name)
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-            raise PreparationError(f"memory_limit {memory_limit} is too small, or the disk is full: {error}") from error
+            raise PreparationError(f"memory_limit={memory_limit} is too small, or the disk is full: {error}") from error
         finally:
             connection.close()
         facts = {"source": kind.name, "preset": preset, **facts}
@@ -114,15 +112,15 @@ def prepare(
 
 
 def find_source(source: str | Source) -> Source:
-    """The source of a name.
+    """Look up a source by name.
 
     Raises:
-        PreparationError: If there is none.
+        PreparationError: If there is no source of that name.
     """
     if isinstance(source, Source):
         return source
     if source not in SOURCES:
-        raise PreparationError(f"There is no source {source!r}; there are {', '.join(SOURCES)}.")
+        raise PreparationError(f"Unknown source {source!r}; expected one of {', '.join(SOURCES)}.")
     return SOURCES[source]
 
 
@@ -131,7 +129,7 @@ def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> du
     try:
         connection.execute(f"SET temp_directory = {sql_text(str(scratch / 'spill'))}")
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET preserve_insertion_order = false")  # the order is in `position`
+        connection.execute("SET preserve_insertion_order = false")  # `position` has the order
         connection.execute("SET enable_progress_bar = false")
         if memory_limit is not None:
             connection.execute(f"SET memory_limit = '{int(_bytes(memory_limit) * SHARE_OF_DUCKDB)}B'")
@@ -144,10 +142,10 @@ def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> du
 
 
 def _bytes(size: str) -> float:
-    """The bytes that ``"4GB"`` or ``"500 MiB"`` says."""
+    """Parse a size such as ``"4GB"`` or ``"500 MiB"`` into bytes."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B\s*", size, re.IGNORECASE)
     if not found:
-        raise PreparationError(f"memory_limit is a size like 4GB or 500MiB, not {size!r}")
+        raise PreparationError(f"memory_limit must be a size like 4GB or 500MiB, not {size!r}")
     number, prefix, binary = found.groups()
     return float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " ")
 
@@ -170,7 +168,7 @@ def _prepare(
     described = describe_rejected(rejected, stage / REJECTED_NAME)
     records = count(connection, "SELECT count(*) FROM records")
     if not records:
-        raise PreparationError("There are no records: the files are empty.")
+        raise PreparationError("No records: the files are empty.")
     bad = count(connection, "SELECT count(*) FROM records WHERE reason IS NOT NULL")
     check_rejected(bad, records, options.max_rejected, described)
     check_rejected(
@@ -180,8 +178,8 @@ def _prepare(
         collect_titles(connection)
     steps = select_interactions(connection, options)
     if not steps[-1]["rows_out"]:
-        path = "; ".join(f"{step['step']}: {step['rows_out']:,} left" for step in steps)
-        raise PreparationError(f"Nothing is left of {records:,} records. {path}")
+        path = "; ".join(f"{step['step']}: {step['rows_out']:,} rows left" for step in steps)
+        raise PreparationError(f"None of {records:,} records remain. {path}")
     cuts = _cuts(connection, options, steps[-1]["rows_out"]) if options.split == "time" else None
     writer = SequenceWriter(stage, options, cuts, _items(connection), source.time is not None)
     with tqdm(total=steps[-1]["rows_out"], desc="writing", unit=" interactions", unit_scale=True, disable=None) as bar:
@@ -191,12 +189,12 @@ def _prepare(
     writer.close()
     splits = writer.counts.splits
     if not splits["train"]:
-        raise PreparationError("Nothing is left to train on: all interactions are in the validation and test periods.")
+        raise PreparationError("No training interactions: all are in the validation and test periods.")
     if cuts is not None and not (splits["validation"] and splits["test"]):
         last = moment(writer.counts.last_time or 0)
         raise PreparationError(
             f"Validation from {moment(cuts[0])} has {splits['validation']:,} targets, test from {moment(cuts[1])} has "
-            f"{splits['test']:,}; the last interaction is at {last}. Choose other moments."
+            f"{splits['test']:,}; the last interaction is at {last}. Choose other times."
         )
     with_title = writer.write_items(_titles(connection))
     return {
@@ -218,14 +216,14 @@ def _prepare(
 
 
 def _titles(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """The titles of the items that are left."""
+    """Titles of the remaining items."""
     return dict(
         connection.execute("SELECT item_id, title FROM titles SEMI JOIN items ON items.name = item_id").fetchall()
     )
 
 
 def _items(connection: duckdb.DuckDBPyConnection) -> pa.Array:
-    """Names of items by code; null for a code that is gone."""
+    """Item ids by code; null for the code of a dropped item."""
     found = pa.RecordBatchReader.from_stream(connection.sql("SELECT code, name FROM items ORDER BY code")).read_all()
     codes = found["code"].to_numpy()
     places = np.full(codes[-1] + 1, -1)
@@ -235,7 +233,7 @@ def _items(connection: duckdb.DuckDBPyConnection) -> pa.Array:
 
 
 def _cuts(connection: duckdb.DuckDBPyConnection, options: PreparationOptions, interactions: int) -> Cuts:
-    """When validation and test begin."""
+    """Start times of validation and test."""
     if options.validation_from and options.test_from:
         return microseconds(options.validation_from), microseconds(options.test_from)
     shares = (options.validation_share + options.test_share, options.test_share)
@@ -244,7 +242,7 @@ def _cuts(connection: duckdb.DuckDBPyConnection, options: PreparationOptions, in
     )
     if validation == test:
         raise PreparationError(
-            f"So many interactions are at {moment(test)} that validation and test would begin together: give "
+            f"Validation and test would both start at {moment(test)}, because many interactions have that time: give "
             "validation_from and test_from, or larger shares."
         )
     return validation, test

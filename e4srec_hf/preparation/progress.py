@@ -1,4 +1,4 @@
-"""A bar for an SQL statement that takes long."""
+"""A progress bar for a long SQL statement."""
 
 import threading
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 import duckdb
 from tqdm.auto import tqdm
 
-#: Seconds between two looks.
+#: Seconds between two updates.
 INTERVAL = 0.2
 
 
 @contextmanager
-def bar_of(connection: duckdb.DuckDBPyConnection, name: str) -> Iterator[None]:
-    """Show how far the statements of the block are, as DuckDB estimates it; nothing where no terminal is there."""
+def sql_progress(connection: duckdb.DuckDBPyConnection, name: str) -> Iterator[None]:
+    """Show the progress of the statements in the block, as DuckDB estimates it. Without a terminal nothing is shown."""
     with tqdm(desc=name, total=100, unit="%", disable=None, leave=False) as bar:
         done = threading.Event()
 

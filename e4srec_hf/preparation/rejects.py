@@ -1,4 +1,4 @@
-"""Bad records: counted by reason, the first shown, all written, and too many of them refused."""
+"""Invalid records: write all of them, count them by reason, show the first ones, and abort if there are too many."""
 
 import json
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ import duckdb
 from .errors import PreparationError
 from .layouts import POSITION_OF_FILE
 
-#: So many of each reason are shown, and so many characters of each.
-SHOWN, SHOWN_CHARACTERS = 3, 120
+#: Examples shown for each reason, and characters of each example.
+EXAMPLES, EXAMPLE_CHARACTERS = 3, 120
 
 
 def write_rejected(connection: duckdb.DuckDBPyConnection, files: Sequence[str], path: Path) -> dict[str, int]:
-    """Write a JSON line a bad record: file, line (or row of a table), reason, content.
+    """Write one JSON line per invalid record: file, line (or row of a table), reason, content.
 
     Args:
-        connection: Where ``records`` and ``bad_metadata`` are.
+        connection: Connection with the tables ``records`` and ``bad_metadata``.
         files: Names of the files by number.
-        path: The file to write; there is none where no record is bad.
+        path: The file to write; it is not written if all records are valid.
 
     Returns:
-        Reason to number of records, the most frequent first.
+        Number of records by reason, the most frequent reason first.
     """
     bad = "(SELECT position, reason, content FROM records WHERE reason IS NOT NULL UNION ALL FROM bad_metadata)"
     counts = dict(connection.execute(f"SELECT reason, count(*) FROM {bad} GROUP BY 1 ORDER BY 2 DESC, 1").fetchall())
@@ -39,33 +39,33 @@ def write_rejected(connection: duckdb.DuckDBPyConnection, files: Sequence[str], 
 
 
 def describe_rejected(counts: dict[str, int], path: Path) -> str:
-    """How many records are bad and why, with the first of each kind; empty where none is."""
+    """A text with the number of invalid records by reason and the first of each; empty if there are none."""
     if not counts:
         return ""
     first: dict[str, list[dict[str, Any]]] = {reason: [] for reason in counts}
     with path.open(encoding="utf-8") as file:
         for line in file:
             entry = json.loads(line)
-            if len(first[entry["reason"]]) < SHOWN:
+            if len(first[entry["reason"]]) < EXAMPLES:
                 first[entry["reason"]].append(entry)
     lines = []
     for reason, entries in first.items():
         lines.append(f"  {counts[reason]:,} × {reason}")
         for entry in entries:
             content = ascii(entry["content"])[1:-1]
-            cut = content if len(content) <= SHOWN_CHARACTERS else content[:SHOWN_CHARACTERS] + " …"
+            cut = content if len(content) <= EXAMPLE_CHARACTERS else content[:EXAMPLE_CHARACTERS] + " …"
             lines.append(f"      {entry['file']}, line {entry['line']}: {cut}")
     return "\n".join(lines)
 
 
 def check_rejected(rejected: int, records: int, most: float, description: str) -> None:
-    """Refuse raw data with too many bad records.
+    """Abort if more than the fraction ``most`` of the records is invalid.
 
     Raises:
-        PreparationError: If so; the first ones are shown.
+        PreparationError: With the first invalid records in its message.
     """
     if rejected > most * records:
         raise PreparationError(
-            f"{rejected:,} of {records:,} records are bad ({rejected / records:.1%}), and at most {most:.1%} may be."
-            f" Nothing was written. Mend the files or the options, or raise --max-rejected.\n{description}"
+            f"{rejected:,} of {records:,} records are invalid ({rejected / records:.1%}); the limit is {most:.1%}."
+            f" Nothing was written. Fix the files or the options, or raise --max-rejected.\n{description}"
         )

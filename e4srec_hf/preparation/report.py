@@ -1,23 +1,23 @@
-"""What was done, in words: a summary for the terminal, and what the card of the data set says."""
+"""Describe a preparation: a summary for the terminal, and the text of the data set card."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..markdown import plain, table
+from ..cards.markdown import plain, table
 from .options import PreparationOptions
 
-#: Options that say nothing unless they differ from this.
-_PLAIN = PreparationOptions()
-#: How ties are put in order, in words.
+#: Only options that differ from these are described.
+_DEFAULTS = PreparationOptions()
+#: Descriptions of the order of ties.
 _TIES = {
     "file": "in the order of the files",
     "item": "by item id",
-    "shuffle": "in an order drawn with the seed {seed}",
+    "shuffle": "in random order (seed {seed})",
 }
 
 
 def summary_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Sizes by name, for a table of two columns."""
+    """Statistics as (name, value), for a table of two columns."""
     lines = [
         ("users", f"{facts['users']:,}"),
         ("items", f"{facts['items']:,}"),
@@ -26,18 +26,18 @@ def summary_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("mean history", f"{facts['mean_history']:.1f}"),
         ("longest history", f"{facts['longest_history']:,}"),
         ("repeats", f"{facts['repeats']:.2%}"),
-        *((f"rows of {split}", f"{rows:,}") for split, rows in facts["splits"].items()),
+        *((f"rows in {split}", f"{rows:,}") for split, rows in facts["splits"].items()),
         ("users without a test target", f"{facts['users_without_test_target']:,}"),
         ("items not in train", f"{facts['items_not_in_train']:,}"),
         ("items with a title", f"{facts['items_with_title']:,}"),
     ]
     if facts["test_targets_in_ties"] is not None:
-        lines.append(("test targets that hang on ties", f"{facts['test_targets_in_ties']:.2%}"))
+        lines.append(("test targets that depend on ties", f"{facts['test_targets_in_ties']:.2%}"))
     return lines
 
 
 def dataset_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of ``dataset.json``: what the card is made of."""
+    """The content of ``dataset.json``, from which the card is made."""
     options = facts["options"]
     split = {"kind": options["split"]}
     if options["split"] == "time":
@@ -56,15 +56,15 @@ def dataset_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_preparation(facts: Mapping[str, Any]) -> str:
-    """Where the data is from and what was done to it: Markdown for the card."""
+    """Describe the source and the processing of the data, in Markdown for the card."""
     preset = f" with the preset `{facts['preset']}`" if facts["preset"] else ""
     options = facts["options"]
     changed = [
         f"{name} = {plain(repr(value))}"
         for name, value in options.items()
-        if (value != getattr(_PLAIN, name) and name != "owner") or (name == "owner" and value != "user")
+        if (value != getattr(_DEFAULTS, name) and name != "owner") or (name == "owner" and value != "user")
     ]
-    chosen = f"Options: {', '.join(changed)}." if changed else "All options are the defaults."
+    chosen = f"Options: {', '.join(changed)}." if changed else "All options have their default values."
     if facts["source"] == "table":
         columns = [f"{name} {plain(names[0])}" for name, names in facts["columns"].items()]
         chosen += f" Columns: {', '.join(columns)}."
@@ -76,31 +76,31 @@ def describe_preparation(facts: Mapping[str, Any]) -> str:
     rejected = "".join(f" {plain(reason)}: {number:,}." for reason, number in facts["rejected"].items())
     return "\n\n".join(
         [
-            f"Prepared with e4srec-hf {facts['software']['e4srec-hf']} from raw logs of the kind "
-            f"`{facts['source']}`{preset}. {chosen} `preparation.json` has all that shaped the data.",
+            f"Prepared with e4srec-hf {facts['software']['e4srec-hf']} from raw logs of the source "
+            f"`{facts['source']}`{preset}. {chosen} `preparation.json` records everything that affected the data.",
             files,
             steps,
-            f"Bad records were left out:{rejected}" if rejected else "No record was bad.",
+            f"Invalid records were left out:{rejected}" if rejected else "All records were valid.",
             describe_ties(facts),
         ]
     )
 
 
 def describe_ties(facts: Mapping[str, Any]) -> str:
-    """How many test targets are what they are only because ties were put in some order."""
+    """Describe the order of ties and the share of test targets that depend on it."""
     if facts["first_time"] is None:
-        return "The log has no times: its own order is that of the sequences."
+        return "The log has no times: sequences keep the order of the log."
     if facts["test_targets_in_ties"] is None:
         return "No user has a test target."
     options = facts["options"]
     if not facts["test_targets_in_ties"]:
-        return "No test target hangs on ties: no other item of its user has the same time."
+        return "No test target depends on ties: no other item of the same user has the same time."
     order = _TIES[options["ties"]].format(seed=options["ties_seed"])
     return (
-        f"Interactions of a user at the same time stand {order}. "
-        f"{facts['test_targets_in_ties']:.2%} of the test targets hang on that: another item of the user has the same "
-        "time, so another order would have another target. Figures on another preparation of the same raw files are "
-        "not comparable."
+        f"Interactions of a user at the same time are sorted {order}. "
+        f"{facts['test_targets_in_ties']:.2%} of the test targets depend on this order: another item of the user has "
+        "the same time and could be the target instead. Figures on another preparation of the same raw files are not "
+        "comparable."
     )
 
 

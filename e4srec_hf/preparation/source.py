@@ -1,4 +1,4 @@
-"""What is special about a kind of raw log: where its columns are, and what they mean."""
+"""Description of a kind of raw log: where its columns are and what they mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,16 +7,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Log:
-    """Where the columns of a raw file are: JSON lines, delimited text with or without a header, or Parquet.
+    """The columns of a raw file: JSON lines, delimited text with or without a header, or Parquet.
 
     Attributes:
-        columns: Name of a column in SQL to its names in files; the first one that a file has is taken.
-        headerless: The names in SQL in the order of a file that has no header; ``""`` for a column of no use. Empty
-            where a header is needed.
-        optional: Columns in SQL that a file may be without.
-        separator: Between the fields of delimited text; ``None`` is whichever makes sense of the first line.
-        quoted: Whether fields of delimited text may stand in double quotes.
-        fallback_encoding: How a line is read that is no UTF-8. Without one it is a bad record.
+        columns: SQL name of a column to its possible names in files; the first one that a file has is used.
+        headerless: SQL names in the order of the columns of a file without a header; ``""`` for an ignored column.
+            Empty if a header is required.
+        optional: SQL names of columns that a file may lack.
+        separator: Separator of delimited text; ``None`` detects it from the first line.
+        quoted: Whether fields of delimited text may be in double quotes.
+        fallback_encoding: Encoding of lines that are not valid UTF-8. Without one such lines are invalid records.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -29,11 +29,11 @@ class Log:
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose the sequences are.
+    """A sequence key: interactions with the same key form a sequence.
 
     Attributes:
-        user: SQL over the columns of the log.
-        skips: What is left out, in words, to an SQL condition. Rows that are skipped are no bad records.
+        user: SQL expression of the key over the columns of the log.
+        skips: Description of rows to leave out, to their SQL condition. Skipped rows do not count as invalid.
     """
 
     user: str
@@ -45,18 +45,18 @@ class Source:
     """A kind of raw log.
 
     Attributes:
-        name: As the command line has it.
-        about: What it is, in a line.
-        log: Its interactions.
-        owners: Name to owner; the first is the default.
-        item: SQL over the columns of the log, as the next ones.
-        time: A number, or text that says a date and time; ``None`` where the log has only an order.
-        rating: ``None`` where it has none.
-        title: Of the item; ``None`` where the log does not say it.
+        name: Name on the command line.
+        about: One-line description.
+        log: The file of interactions.
+        owners: Name to sequence key; the first is the default.
+        item: SQL expression of the item id over the columns of the log.
+        time: SQL expression of the time, a number or text; ``None`` if the log has only an order.
+        rating: SQL expression of the rating; ``None`` if the log has no ratings.
+        title: SQL expression of the item's title; ``None`` if the log has no titles.
         time_unit: See [`PreparationOptions`].
-        time_formats: How times are written that are neither numbers nor ISO 8601, for ``strptime``.
-        metadata: A file of the items with the columns ``item`` and ``title``, where there is one.
-        presets: Name to the options that rebuild a published processing.
+        time_formats: ``strptime`` formats of times that are neither numbers nor ISO 8601.
+        metadata: The file of items with the columns ``item`` and ``title``; ``None`` if the source has none.
+        presets: Name to the options that reproduce a published processing.
     """
 
     name: str

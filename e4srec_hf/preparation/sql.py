@@ -1,27 +1,27 @@
-"""Text in SQL: literals, names, and when a text is there at all."""
+"""SQL snippets for literals, identifiers and text values."""
 
-#: What Python strips of a text: an id of nothing else is none.
+#: Characters that Python strips; an id of only these is missing.
 BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 
 
 def sql_text(text: str) -> str:
-    """A text as SQL has it."""
+    """Quote an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def sql_name(name: str) -> str:
-    """A name as SQL has it."""
+    """Quote an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def present(expression: str) -> str:
-    """SQL for a text, NULL where it is empty or blank."""
+    """SQL for a text, NULL if it is empty or blank."""
     return (
-        f"CASE WHEN unicode({expression}) BETWEEN 33 AND 126 THEN {expression}"  # a quick look at its first letter
+        f"CASE WHEN unicode({expression}) BETWEEN 33 AND 126 THEN {expression}"  # fast path: a visible first letter
         f" WHEN trim({expression}, {sql_text(BLANKS)}) <> '' THEN {expression} END"
     )
 
 
 def whole_number(text: str) -> str:
-    """SQL for the text of a floating-point number, without the ``.0`` of a whole one."""
+    """SQL that removes the ``.0`` of a whole floating-point number."""
     return f"regexp_replace({text}, '\\.0$', '')"

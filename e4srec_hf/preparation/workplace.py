@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, however its making ends."""
+"""An output folder that is written completely or not at all, even if the run is killed."""
 
 import os
 import shutil
@@ -10,23 +10,23 @@ from filelock import FileLock, Timeout
 
 from .errors import PreparationError
 
-#: What makes a folder one that may be replaced.
+#: Only a folder with this file may be replaced.
 PREPARATION_NAME = "preparation.json"
 
 
 @contextmanager
 def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
-    """Yield a folder to fill, and one for what is needed on the way, both beside ``output``.
+    """Yield a folder to fill and a folder for temporary files, both next to ``output``.
 
-    The first becomes ``output`` once the block has ended without an error; both are gone then. What a killed run left
-    is removed by the next one for the same ``output``.
+    If the block ends without an error, the first is renamed to ``output``; the second is always removed. The next run
+    for the same ``output`` removes the remains of a killed run.
 
     Args:
-        output: Where the folder appears, an absolute path.
-        overwrite: Whether a prepared data set that is there is replaced.
+        output: The final folder, an absolute path.
+        overwrite: Whether to replace an existing prepared data set.
 
     Raises:
-        PreparationError: If something is there that may not be replaced, or another run is at work on it.
+        PreparationError: If ``output`` exists and may not be replaced, or if another run is preparing it.
     """
     work = output.parent / f".{output.name}.preparing"
     work.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
         if old.exists() and not output.exists():  # killed between the two renames below
             old.rename(output)
         check_output(output, overwrite=overwrite)
-        _clear(work, "lock")  # an old data set was replaced, since what is there is prepared
+        _clear(work, "lock")  # also an old data set: the check has passed, so it was replaced
         stage.mkdir()
         scratch.mkdir()
         yield stage, scratch
@@ -57,7 +57,7 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
     finally:
         _clear(work, "lock", old.name)
         (work / "lock").unlink(missing_ok=True)
-        with suppress(OSError):  # an old data set may still be in it, or the folder is gone
+        with suppress(OSError):  # it may still hold an old data set, or be gone
             work.rmdir()
         lock.release()
 
@@ -69,14 +69,14 @@ def _clear(folder: Path, *kept: str) -> None:
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse to replace what is no prepared data set, or may not be replaced.
+    """Check that ``output`` may be written.
 
     Raises:
-        PreparationError: If so.
+        PreparationError: If it exists and is not a prepared data set, or ``overwrite`` is false.
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not (output / PREPARATION_NAME).is_file():
-        raise PreparationError(f"{output} exists and is no prepared data set: choose another --output.")
+        raise PreparationError(f"{output} exists and is not a prepared data set: choose another --output.")
     if not overwrite:
-        raise PreparationError(f"{output} exists: --overwrite replaces it.")
+        raise PreparationError(f"{output} exists: use --overwrite to replace it.")

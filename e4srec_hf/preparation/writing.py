@@ -1,4 +1,4 @@
-"""Chunks of sequences into the Parquet files of a prepared data set, and what is counted on the way."""
+"""Write chunks of sequences into the Parquet files of a prepared data set, and count them."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..data.prepared import ITEMS_NAME, SEQUENCES_NAME, SPLITS
 from ..data.splits import MIN_ITEMS
-from ..dataset_repo import ITEMS_NAME, SEQUENCES_NAME, SPLITS
 from .chunks import CHUNK, Chunk
 from .options import PreparationOptions
 from .splitting import Cuts, Rows, split_chunk, whole
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
-#: Users and times are hardly ever equal, so that a dictionary of them only costs time; nobody looks for a range of ids.
+#: Users and times rarely repeat, so a dictionary would only cost time; nobody filters by ranges of ids.
 PARQUET: dict[str, Any] = {
     "use_dictionary": ["item_ids.list.element"],
     "column_encoding": {"user_id": "PLAIN", "timestamps.list.element": "DELTA_BINARY_PACKED"},
@@ -34,21 +34,21 @@ PARQUET: dict[str, Any] = {
 
 @dataclass
 class Counts:
-    """What is counted while sequences are written.
+    """Counts taken while sequences are written.
 
     Attributes:
-        users: Sequences.
-        interactions: In all of them.
-        repeats: Of these, how many are with an item that the user had before.
-        lengths: How many users have so many interactions.
+        users: Number of sequences.
+        interactions: Number of interactions.
+        repeats: Interactions with an item that the user has interacted with before.
+        lengths: Sequence length to number of users.
         of_items: ``(codes,)`` interactions of each item.
         trained: ``(codes,)`` whether an item is in ``train``.
-        days: Interactions of each day since 1970; empty where there are no times.
-        first_time: Of all, in microseconds; ``None`` where there are no times.
-        last_time: As ``first_time``.
+        days: Day since 1970 to number of interactions; empty without times.
+        first_time: Time of the first interaction, in microseconds; ``None`` without times.
+        last_time: Time of the last interaction.
         splits: Rows of each split.
         short: Users without a test target.
-        in_ties: Rows of ``test`` whose target is at the same time as another item of its user.
+        in_ties: Rows of ``test`` whose target has the same time as another item of the user.
     """
 
     of_items: NDArray[np.int64]
@@ -66,13 +66,13 @@ class Counts:
 
 
 class SequenceWriter:
-    """Writes sequences and splits, chunk by chunk; items in the order of their first appearance in the sequences.
+    """Writes sequences, splits and the catalogue, whose items are in the order of their first appearance.
 
     Args:
         stage: The folder to write to.
         options: How to split.
-        cuts: For a split by time.
-        items: Names by code, null for a code that is gone.
+        cuts: Start times of validation and test, for a split by time.
+        items: Item ids by code; null for the code of a dropped item.
         has_times: Whether the interactions have times, or only an order.
     """
 
@@ -85,14 +85,14 @@ class SequenceWriter:
         (stage / options.split).mkdir()
         self.paths = {split: stage / options.split / f"{split}.parquet" for split in SPLITS}
         self.paths[""] = stage / SEQUENCES_NAME
-        # the test rows of users with enough items are their whole sequences: that file is copied
+        # if every user has a test row, these are the whole sequences: copy that file
         self.copied = ["test"] if options.split == "leave_one_out" and options.user_core >= MIN_ITEMS else []
         self.writers = {
             name: pq.ParquetWriter(path, pa.schema(schema), **PARQUET)
             for name, path in self.paths.items()
             if name not in self.copied
         }
-        self.pool = ThreadPoolExecutor(os.cpu_count())  # Arrow and NumPy let go of the interpreter's lock
+        self.pool = ThreadPoolExecutor(os.cpu_count())  # Arrow and NumPy release the GIL
         self.digest = hashlib.sha256()
         self.literals = json_literals(items)
         self.first_seen = np.full(len(items), np.iinfo(np.int64).max)
@@ -117,7 +117,7 @@ class SequenceWriter:
             shutil.copyfile(self.paths[""], self.paths[split])
 
     def write_items(self, titles: dict[str, str]) -> int:
-        """Write the catalogue; give the number of items with a title."""
+        """Write the catalogue; return the number of items with a title."""
         seen = np.flatnonzero(self.counts.of_items)
         names = self.items.take(pa.array(seen[np.argsort(self.first_seen[seen])]))
         found = pa.array([titles.get(name) for name in names.to_pylist()], pa.string())
@@ -142,7 +142,7 @@ class SequenceWriter:
         return pa.record_batch(columns)
 
     def _hash(self, chunk: Chunk) -> None:
-        """As `sequences_sha256`, without a Python object an interaction."""
+        """Update the hash of `sequences_sha256`, without one Python object per interaction."""
         bounds = pa.array(chunk.offsets.astype(np.int32))
         items = pc.binary_join(pa.ListArray.from_arrays(bounds, self.literals.take(pa.array(chunk.items))), ", ")
         lines = pc.binary_join_element_wise("[", json_literals(chunk.users), ", [", items, "]]\n", "")
@@ -153,7 +153,7 @@ class SequenceWriter:
         counts, size = self.counts, len(self.items)
         places = np.arange(counts.interactions, counts.interactions + len(chunk.items))
         first = np.full(size, np.iinfo(np.int64).max)
-        first[chunk.items[::-1]] = places[::-1]  # of several places the last one assigned stays: the first
+        first[chunk.items[::-1]] = places[::-1]  # reversed, so that the first place is assigned last
         np.minimum(self.first_seen, first, out=self.first_seen)
         counts.users += len(chunk.users)
         counts.interactions += len(chunk.items)
@@ -182,7 +182,7 @@ def _frequencies(values: NDArray[np.int64]) -> dict[int, int]:
 
 
 def json_literals(texts: pa.Array) -> pa.Array:
-    """Each text as `json.dumps` has it with ``ensure_ascii=False``; null stays null."""
+    """Each text as written by `json.dumps` with ``ensure_ascii=False``; null stays null."""
     quoted = pc.binary_join_element_wise('"', texts, '"', "")
     escaped = pc.fill_null(pc.match_substring_regex(texts, r'["\\\x00-\x1f]'), False)
     if not pc.any(escaped, min_count=0).as_py():
@@ -192,7 +192,7 @@ def json_literals(texts: pa.Array) -> pa.Array:
 
 
 def summary(counts: Counts) -> dict[str, Any]:
-    """The sizes of what was written."""
+    """Statistics of the written data set."""
     items = int((counts.of_items > 0).sum())
     return {
         "users": counts.users,

@@ -121,7 +121,7 @@ def test_so_large_a_share_is_shuffled_and_the_last_items_of_a_long_row_alone():
         assert torch.equal(batch["labels"][0, 1:], batch["input_ids"][0, 1:])
 
 
-def test_a_shuffle_hangs_on_epoch_seed_and_row_and_not_on_the_batch():
+def test_a_shuffle_depends_on_epoch_seed_and_row_and_not_on_the_batch():
     row = {"item_ids": list("abcdefabc")}
     alone = shuffled(1.0, 7, [row])["input_ids"][0]
     assert torch.equal(shuffled(1.0, 7, [{"item_ids": list("ab")}, row])["input_ids"][1], alone)
@@ -150,8 +150,8 @@ def test_the_last_item_is_the_target_whatever_is_shuffled():
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), True])
-def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match="shuffle_histories is a share of the rows, from 0 to 1"):
+def test_an_invalid_share_is_refused(share):
+    with pytest.raises(ValueError, match="shuffle_histories must be between 0 and 1"):
         SequenceCollator(TOKENIZER, shuffle_histories=share)
 
 

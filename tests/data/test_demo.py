@@ -1,4 +1,4 @@
-"""The demo world is the same each time, readable, and more than popularity."""
+"""The demo data set is reproducible, and popularity does not explain it."""
 
 from collections import Counter
 from itertools import pairwise
@@ -23,7 +23,7 @@ def test_it_has_enough_users_items_and_titles():
     assert all(len(items) == len(set(items)) >= 3 for items in world.sequences["item_ids"])
 
 
-def test_what_comes_next_hangs_on_what_was_read_last():
+def test_the_next_book_depends_on_the_last_one():
     """Guessing the most frequent follower of the last item is right far more often than the most popular item."""
     world = make_demo_world()
     histories = world.sequences["item_ids"][:]

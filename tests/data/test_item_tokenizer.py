@@ -50,11 +50,11 @@ def test_it_loads_beside_a_config_with_remote_code_without_trusting_it(tmp_path)
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        (["a", "b", "a"], r"1 item id\(s\) come more than once: 'a'"),
+        (["a", "b", "a"], r"1 item id\(s\) occur more than once: 'a'"),
         (["a", ""], r"1 item id\(s\) are empty or blank: ''"),
         (["a", " \t"], "are empty or blank"),
         (["a", 7], r"1 item id\(s\) are not strings \(convert them with str\(\)\): 7"),
-        (["a", "[PAD]"], "have the name of a special token"),
+        (["a", "[PAD]"], "are special tokens"),
         ([], "The catalogue is empty"),
     ],
 )
@@ -82,7 +82,7 @@ def test_unknown_ids_can_be_an_error():
 
 
 def test_one_history_is_not_taken_for_a_list_of_histories():
-    with pytest.raises(ValueError, match="one list a user; this is one list of ids"):
+    with pytest.raises(ValueError, match="one per user; got a single list of ids"):
         tokenize_histories(build_item_tokenizer(["a", "b"]), ["a", "b"])
 
 

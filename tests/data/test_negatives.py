@@ -9,7 +9,7 @@ ITEMS = list("abcdefgh")
 SEQUENCES = Dataset.from_dict({"user_id": ["u", "v"], "item_ids": [["a", "b", "a"], ["c"]]})
 
 
-def test_negatives_are_unseen_all_different_and_hang_on_the_seed_alone():
+def test_negatives_are_unseen_all_different_and_depend_on_the_seed_alone():
     negatives = draw_negatives(SEQUENCES, ITEMS, count=5, seed=3)
     for user, items in zip(SEQUENCES["user_id"], SEQUENCES["item_ids"], strict=True):
         assert len(set(negatives[user])) == 5
@@ -18,7 +18,7 @@ def test_negatives_are_unseen_all_different_and_hang_on_the_seed_alone():
     assert any(negatives != draw_negatives(SEQUENCES, ITEMS, count=5, seed=seed) for seed in range(5))
 
 
-def test_a_draw_does_not_hang_on_other_users_or_splits(tmp_path):
+def test_a_draw_does_not_depend_on_other_users_or_splits(tmp_path):
     alone = draw_negatives(SEQUENCES.select([1]), ITEMS, count=5, seed=3)
     assert alone["v"] == draw_negatives(SEQUENCES, ITEMS, count=5, seed=3)["v"]
     split = Dataset.from_dict({"user_id": ["u"], "item_ids": [["a"]]})

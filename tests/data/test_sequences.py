@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset, DatasetDict
 
-from e4srec_hf.data import catalogue, load_sequences, read_negatives, read_sequences, sequences_from_table
+from e4srec_hf.data import catalogue_of, load_sequences, read_negatives, read_sequences, sequences_from_table
 
 
 def write(tmp_path, content):
@@ -16,7 +16,7 @@ def test_a_line_is_a_user_and_the_items_in_order(tmp_path):
     sequences = read_sequences(write(tmp_path, b"u1 b a b\nu2  c\td \r\nu3 \xc3\xa9"))
     assert sequences["user_id"][:] == ["u1", "u2", "u3"]
     assert sequences["item_ids"][:] == [["b", "a", "b"], ["c", "d"], ["é"]]
-    assert catalogue(sequences) == ["b", "a", "c", "d", "é"]
+    assert catalogue_of(sequences) == ["b", "a", "c", "d", "é"]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_user(tmp_path):
@@ -33,7 +33,7 @@ def test_other_white_space_may_be_inside_an_id(tmp_path):
         (b"u1 a\n\nu2 b\n", "line 2: the line is empty"),
         (b"u1 a\n  \t\n", "line 2: the line is empty"),
         (b"u1 a\nu2\n", "line 2: user 'u2' has no items"),
-        (b"u1 a\nu2 b\nu1 c\n", "line 3: user 'u1' came before, in line 1"),
+        (b"u1 a\nu2 b\nu1 c\n", "line 3: user 'u1' is already in line 1"),
         (b"u1 a\nu2 \xff\xfe\n", "line 2: not UTF-8 text"),
         (b"", "the file is empty"),
     ],
@@ -62,7 +62,7 @@ def test_any_table_with_users_and_items_becomes_sequences():
         ({"user_id": ["u", "v"], "item_ids": [["a"], None]}, "Row 1 of the table has no items"),
         ({"user_id": ["u"], "item_ids": ["a b"]}, "Row 0 of the table has the text 'a b' in the column 'item_ids'"),
         ({"user_id": ["u"], "item_ids": [["a", None]]}, r"Row 0 of the table \(user 'u'\) has an item without an id"),
-        ({"user_id": ["u", "u"], "item_ids": [["a"], ["b"]]}, "Row 1 of the table: user 'u' came before, in row 0"),
+        ({"user_id": ["u", "u"], "item_ids": [["a"], ["b"]]}, "Row 1 of the table: user 'u' is already in row 0"),
     ],
 )
 def test_bad_rows_are_named(table, message):

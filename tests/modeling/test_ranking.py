@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from e4srec_hf.modeling.ranking import target_ranks
+from e4srec_hf.evaluation.ranking import target_ranks
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from e4srec_hf.modeling.modeling_sasrec import sample_unseen
+from e4srec_hf.training.losses import sample_unseen
 from torch.nn import functional as F
 
 from e4srec_hf import SASRecConfig, SASRecModel

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from e4srec_hf import E4SRecConfig, E4SRecModel
-from e4srec_hf.tiny_base import make_tiny_base
+from e4srec_hf.training.tiny_base import make_tiny_base
 from tests.conftest import ITEM_DIM, VOCAB, random_batch, run_without_package
 
 HEAD_SHAPES = {"linear": [VOCAB, 32], "tied": [ITEM_DIM, 32]}

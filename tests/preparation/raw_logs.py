@@ -33,7 +33,7 @@ def titles_of(folder):
 
 
 def rejected_of(folder):
-    """(line, reason) of the bad records."""
+    """(line, reason) of the invalid records."""
     file = Path(folder, "rejected.jsonl")
     if not file.exists():
         return []
@@ -49,6 +49,6 @@ def bytes_of(folder):
 
 
 def prepare_all(source, paths, output, **options):
-    """Prepare without any filter that is not asked for, and bear any number of bad records."""
+    """Prepare without default filters, and accept any number of invalid records."""
     plain = {"user_core": 0, "item_core": 0, "max_rejected": 1, "now": "2026-01-01"}
     return prepare(source, paths, output, **plain | options)

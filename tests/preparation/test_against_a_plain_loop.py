@@ -128,13 +128,13 @@ def test_sequences_and_splits(monkeypatch_module, events, options, split):
         given_options = {name: value for name, value in options.items() if value is not None}
         table = make_table(rating_column="rating")
         if not expected:
-            with pytest.raises(PreparationError, match="Nothing is left"):
+            with pytest.raises(PreparationError, match="records remain"):
                 prepare_all(table, [log], out, **given_options, **split)
             return
         wanted = plain_splits(expected, split)
         if wanted is None or not wanted["train"] or (split["split"] == "time" and not all(wanted.values())):
             with pytest.raises(
-                PreparationError, match=r"begin together|Nothing is left to train on|Choose other moments"
+                PreparationError, match=r"would both start at|No training interactions|Choose other times"
             ):
                 prepare_all(table, [log], out, **given_options, **split)
             return
@@ -197,7 +197,7 @@ def test_chunks_are_the_same_however_the_rows_come(batch, monkeypatch):
     assert found == [(["a", "c"], [5, 2]), (["d"], [9]), (["e", "f"], [1, 3])]
 
 
-def test_a_shuffle_of_ties_hangs_on_the_seed_and_not_on_the_order_of_the_file(tmp_path):
+def test_a_shuffle_of_ties_depends_on_the_seed_and_not_on_the_order_of_the_file(tmp_path):
     events = [("u", f"item{number}", 5, 1) for number in range(20)]
     write_log(tmp_path / "x.csv", events)
     write_log(tmp_path / "y.csv", events[::-1])

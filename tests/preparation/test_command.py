@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from e4srec_hf.cli import app, main
+from e4srec_hf.cli.main import app, main
 from tests.preparation.raw_logs import sequences_of, titles_of
 
 
@@ -24,29 +24,27 @@ def run(*arguments):
     return CliRunner().invoke(app, ["prepare", *map(str, arguments)], catch_exceptions=False)
 
 
-def test_it_prints_steps_sizes_ties_and_bad_records(log, tmp_path):
+def test_it_prints_steps_sizes_ties_and_invalid_records(log, tmp_path):
     out = tmp_path / "out"
     result = run(
         "table", log, *COLUMNS, "--output", out, "--max-rejected", "0.05", "--split", "ratio", "--memory-limit", "300MB"
     )
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
-    assert "1 × 4 fields are expected, and there are more or fewer log.tsv, line 50: u0 item 0" in text.replace(
-        "\\t", " "
-    )
+    assert "1 × expected 4 fields log.tsv, line 50: u0 item 0" in text.replace("\\t", " ")
     assert "reading 49 48" in text
     assert (
         "users 4 items 6 interactions 48 density 50.0000% mean history 12.0 longest history 12 repeats 75.00%" in text
     )
-    assert "rows of test 4" in text
-    assert "No test target hangs on ties" in text
+    assert "rows in test 4" in text
+    assert "No test target depends on ties" in text
     assert text.endswith(f"Wrote {out}")
     assert len(sequences_of(out)["u0"]) == 12
     assert titles_of(out)["item 3"] == "The 3"
     assert json.loads((out / "preparation.json").read_text())["options"]["split"] == "ratio"
 
 
-def test_a_preset_is_a_default_that_options_go_before(tmp_path):
+def test_options_override_a_preset(tmp_path):
     raw = tmp_path / "reviews.json"
     raw.write_text(
         "".join(
@@ -70,13 +68,13 @@ def test_a_preset_is_a_default_that_options_go_before(tmp_path):
     ("arguments", "message"),
     [
         (["table", "nowhere.csv"], "nowhere.csv: there is no such file"),
-        (["tabel", "log.tsv"], "no source 'tabel'"),
-        (["yelp", "log.tsv", "--user-column", "who"], "only of the source 'table'"),
+        (["tabel", "log.tsv"], "Unknown source 'tabel'"),
+        (["yelp", "log.tsv", "--user-column", "who"], "only for the source 'table'"),
         (["table", "log.tsv"], "log.tsv has no column 'user_id'"),
-        (["table", "log.tsv", *COLUMNS], "1 of 49 records are bad (2.0%)"),
+        (["table", "log.tsv", *COLUMNS], "1 of 49 records are invalid (2.0%)"),
     ],
 )
-def test_what_a_user_can_mend_is_told_without_a_traceback(arguments, message, log, tmp_path, monkeypatch, capsys):
+def test_mistakes_of_the_user_are_reported_without_a_traceback(arguments, message, log, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["e4srec", "prepare", *arguments, "--output", "out"])
     with pytest.raises(SystemExit, match="1"):

@@ -1,4 +1,4 @@
-"""What is written: whole or not at all, the same bytes for the same input, readable, pushable."""
+"""The output: complete or absent, the same bytes for the same input, readable, pushable."""
 
 import json
 import os
@@ -12,10 +12,12 @@ import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard, HfApi
 
+from e4srec_hf.cards.dataset_card import refresh_dataset_card
 from e4srec_hf.data import load_sequences
-from e4srec_hf.dataset_repo import load_catalogue, push_dataset, refresh_dataset_card
+from e4srec_hf.data.opening import load_training_data
+from e4srec_hf.data.prepared import load_items
+from e4srec_hf.hub.datasets import push_dataset
 from e4srec_hf.preparation import PreparationError, make_table, prepare
-from e4srec_hf.training_data import load_training_data
 from tests.preparation.raw_logs import bytes_of, prepare_all, rejected_of, sequences_of
 
 FILES = {
@@ -38,7 +40,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def log(tmp_path):
-    """Six users with five to ten items, all at a day each, and a bad record."""
+    """Six users with five to ten items, two per day, and an invalid record."""
     path = tmp_path / "log.csv"
     rows = [(f"u{user}", f"i{(user + n) % 12}", 86_400 * (n // 2)) for user in range(6) for n in range(5 + user)]
     text = "".join(f"{user},{item},{time},the {item}\n" for user, item, time in rows)
@@ -49,7 +51,7 @@ def log(tmp_path):
 TABLE = make_table(title_column="title")
 
 
-def test_what_lies_in_the_folder(log, tmp_path):
+def test_files_in_the_folder(log, tmp_path):
     facts = prepare_all(TABLE, [log], tmp_path / "out", license="mit").facts
     assert set(bytes_of(tmp_path / "out")) == FILES | {"rejected.jsonl"}
     assert json.loads((tmp_path / "out" / "preparation.json").read_text()) == facts
@@ -58,7 +60,7 @@ def test_what_lies_in_the_folder(log, tmp_path):
     assert facts["test_targets_in_ties"] == pytest.approx(3 / 6)  # an even number of items, two a day
     assert (tmp_path / "out" / "preparation.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "50.00% of the test targets hang on that" in text
+    assert "50.00% of the test targets depend on this order" in text
     assert facts["files"][0]["sha256"] in text
     assert "| reading | 46 | 45 |" in text
     assert DatasetCard(text).data.license == "mit"
@@ -76,7 +78,7 @@ def test_it_is_read_by_datasets_and_by_the_package(log, tmp_path):
     assert dict(zip(*[load_sequences(out)[column][:] for column in ("user_id", "item_ids")], strict=True)) == expected
     splits = load_dataset(out, "leave_one_out")
     assert splits["test"]["item_ids"][:] == list(expected.values())
-    assert load_dataset(out, "items", split="train")["item_id"][:] == list(load_catalogue(out))
+    assert load_dataset(out, "items", split="train")["item_id"][:] == list(load_items(out))
     data = load_training_data(out)
     assert data.kind == "a prepared data set in a folder, split leave_one_out"
     assert data.train["item_ids"][:] == [items[:-2] for items in expected.values()]
@@ -92,18 +94,20 @@ def test_the_same_bytes_again_whatever_the_threads(log, tmp_path, monkeypatch):
     assert bytes_of(tmp_path / "out") == first
 
 
-def test_times_in_the_future_are_told_by_the_clock_or_by_now(log, tmp_path):
+def test_times_in_the_future_are_judged_by_the_clock_or_by_now(log, tmp_path):
     with log.open("a") as file:
         file.write(f"u0,i1,{int(time.time()) + 3 * 86_400},x\nu0,i1,{int(time.time())},x\n")
     bare = {"max_rejected": 1, "user_core": 0, "item_core": 0}
     prepare(TABLE, [log], tmp_path / "out", **bare)
-    assert [reason for _, reason in rejected_of(tmp_path / "out")] == ["no item", "a time in the future"]
+    assert [reason for _, reason in rejected_of(tmp_path / "out")] == ["no item", "time in the future"]
     prepare(TABLE, [log], tmp_path / "later", now="2999-01-01", **bare)
     assert [reason for _, reason in rejected_of(tmp_path / "later")] == ["no item"]
 
 
-def test_too_many_bad_records_leave_nothing(log, tmp_path):
-    with pytest.raises(PreparationError, match=r"1 of 46 records are bad \(2.2%\)(.|\n)*log.csv, line 47") as raised:
+def test_too_many_invalid_records_write_nothing(log, tmp_path):
+    with pytest.raises(
+        PreparationError, match=r"1 of 46 records are invalid \(2.2%\)(.|\n)*log.csv, line 47"
+    ) as raised:
         prepare(TABLE, [log], tmp_path / "sub" / "out")
     assert "--max-rejected" in str(raised.value)
     assert list((tmp_path / "sub").iterdir()) == []
@@ -111,12 +115,12 @@ def test_too_many_bad_records_leave_nothing(log, tmp_path):
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["out"]
 
 
-def test_nothing_that_is_there_is_replaced_unless_it_was_asked_for(log, tmp_path):
+def test_existing_folders_are_replaced_only_on_request(log, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(PreparationError, match="no prepared data set"):
+        with pytest.raises(PreparationError, match="not a prepared data set"):
             prepare_all(TABLE, [log], out, overwrite=overwrite)
     assert bytes_of(out) == {"mine.txt": b"mine"}
     (out / "mine.txt").unlink()
@@ -124,7 +128,7 @@ def test_nothing_that_is_there_is_replaced_unless_it_was_asked_for(log, tmp_path
     before = bytes_of(out)
     with pytest.raises(PreparationError, match="--overwrite"):
         prepare_all(TABLE, [log], out)
-    with pytest.raises(PreparationError, match="Nothing is left"):
+    with pytest.raises(PreparationError, match="None of 46 records remain"):
         prepare_all(TABLE, [log], out, overwrite=True, user_core=99)
     assert bytes_of(out) == before
     prepare_all(TABLE, [log], out, overwrite=True, split="ratio", max_rejected=1)
@@ -135,30 +139,30 @@ def test_nothing_that_is_there_is_replaced_unless_it_was_asked_for(log, tmp_path
     ("options", "message"),
     [
         ({"ties": "coin"}, "ties must be one of"),
-        ({"start": "tomorrow"}, "start: 'tomorrow' is no date"),
+        ({"start": "tomorrow"}, "start: 'tomorrow' is not a date"),
         ({"start": "2020-01-02", "end": "2020-01-01"}, "is after end"),
         ({"split": "time", "test_from": "2020-01-01"}, "together"),
-        ({"test_from": "2020-01-01", "validation_from": "2019-01-01"}, "belong to split"),
-        ({"split": "time", "validation_share": 0.6, "test_share": 0.5}, "leave something"),
+        ({"test_from": "2020-01-01", "validation_from": "2019-01-01"}, "require split"),
+        ({"split": "time", "validation_share": 0.6, "test_share": 0.5}, "with a sum below 1"),
         ({"min_rating": 3}, "no ratings"),
-        ({"preset": "s3rec"}, "has none"),
-        ({"targets": "all"}, "only with split='time'"),
-        ({"ties_seed": 1}, "only with ties='shuffle'"),
+        ({"preset": "s3rec"}, "its presets: none"),
+        ({"targets": "all"}, "requires split='time'"),
+        ({"ties_seed": 1}, "requires ties='shuffle'"),
         (
             {"split": "time", "validation_from": "1970-01-02", "test_from": "2050-01-01"},
             "has 0; the last interaction is at",
         ),
         ({"owner": "invoice"}, "owner must be one of user"),
         ({"encoding": "klingon"}, "encoding: unknown encoding"),
-        ({"encoding": "punycode"}, "no encoding of files"),
+        ({"encoding": "punycode"}, "not an encoding of files"),
         ({"time_format": "%Q"}, "time_format '%Q'"),
-        ({"memory_limit": "much"}, "memory_limit is a size like"),
-        ({"memory_limit": "1.2.3GB"}, "memory_limit is a size like"),
-        ({"color": "red"}, "no option color"),
+        ({"memory_limit": "much"}, "memory_limit must be a size like"),
+        ({"memory_limit": "1.2.3GB"}, "memory_limit must be a size like"),
+        ({"color": "red"}, "Unknown options: color"),
         ({"metadata": "nowhere.csv"}, "no such file"),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_written(options, message, log, tmp_path):
+def test_invalid_options_are_reported_and_nothing_is_written(options, message, log, tmp_path):
     with pytest.raises(PreparationError, match=message):
         prepare(TABLE, [log], tmp_path / "out", **{"max_rejected": 1, "user_core": 0, "item_core": 0} | options)
     assert not (tmp_path / "out").exists()
@@ -168,10 +172,10 @@ def test_files_that_cannot_be_read_as_a_whole(log, tmp_path):
     import gzip
 
     cases = {
-        "cut.csv.gz": (gzip.compress(log.read_bytes())[:-20], "broken or was cut short"),
+        "cut.csv.gz": (gzip.compress(log.read_bytes())[:-20], "corrupt or truncated"),
         "bad.csv.bz2": (b"BZh9" + bytes(50), "bad.csv.bz2.* could not be read to its end"),
         "log.zip": (b"PK\x03\x04" + bytes(50), "is a zip archive"),
-        "log.parquet": (b"PAR1" + bytes(50), "no Parquet file"),
+        "log.parquet": (b"PAR1" + bytes(50), "not a readable Parquet file"),
         "empty.csv": (b"\n", "files are empty"),
         "other.csv": (b"a,b\n1,2\n", "has no column 'user_id', 'item_id', 'timestamp'"),
         "log.zst": (b"\x28\xb5\x2f\xfd" + bytes(9), "Zstandard"),
@@ -182,12 +186,12 @@ def test_files_that_cannot_be_read_as_a_whole(log, tmp_path):
             prepare_all("table", [tmp_path / name], tmp_path / "out")
     with pytest.raises(PreparationError, match="is a folder"):
         prepare_all("table", [tmp_path], tmp_path / "out")
-    with pytest.raises(PreparationError, match="named twice"):
+    with pytest.raises(PreparationError, match="given twice"):
         prepare_all("table", [log, log], tmp_path / "out")
     (tmp_path / "twin.csv").write_bytes(log.read_bytes())
     with pytest.raises(PreparationError, match=r"twin\.csv and log\.csv have the same content"):
         prepare_all("table", [log, tmp_path / "twin.csv"], tmp_path / "out")
-    with pytest.raises(PreparationError, match="no source 'amazon'; there are amazon-2014, "):
+    with pytest.raises(PreparationError, match="Unknown source 'amazon'; expected one of amazon-2014, "):
         prepare_all("amazon", [log], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -294,7 +298,7 @@ def test_killed_at_any_moment_it_leaves_nothing_and_a_rerun_gives_the_same_bytes
         assert bytes_of(out)["sequences.parquet"] == expected["sequences.parquet"]
 
 
-def test_a_link_to_a_data_set_stays_a_link_and_bytes_do_not_hang_on_where_it_lies(log, tmp_path, monkeypatch):
+def test_a_link_to_a_data_set_stays_a_link_and_bytes_do_not_depend_on_the_path(log, tmp_path, monkeypatch):
     (tmp_path / "deep").mkdir()
     prepare_all(TABLE, [log], tmp_path / "deep" / "out")
     before = bytes_of(tmp_path / "deep" / "out")
@@ -306,10 +310,10 @@ def test_a_link_to_a_data_set_stays_a_link_and_bytes_do_not_hang_on_where_it_lie
     assert str(tmp_path).encode() not in before["README.md"]
 
 
-def test_bad_records_of_the_log_are_not_thinned_out_by_good_metadata(log, tmp_path):
+def test_valid_metadata_does_not_lower_the_fraction_of_invalid_records(log, tmp_path):
     items = tmp_path / "items.csv"
     items.write_text("item_id,title\n" + "".join(f"x{n},X\n" for n in range(1000)) + ",nameless\n")
-    with pytest.raises(PreparationError, match="1 of 46 records are bad"):
+    with pytest.raises(PreparationError, match="1 of 46 records are invalid"):
         prepare("table", [log], tmp_path / "out", metadata=items)
     facts = prepare("table", [log], tmp_path / "out", metadata=items, max_rejected=0.05, user_core=0, item_core=0).facts
     assert facts["rejected"] == {"no item": 2}
@@ -318,9 +322,9 @@ def test_bad_records_of_the_log_are_not_thinned_out_by_good_metadata(log, tmp_pa
 
 def test_a_log_that_cannot_be_split_in_time_is_refused(tmp_path):
     (tmp_path / "x.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"u{n % 3},i{n},7\n" for n in range(30)))
-    with pytest.raises(PreparationError, match="begin together"):
+    with pytest.raises(PreparationError, match="would both start at"):
         prepare_all("table", [tmp_path / "x.csv"], tmp_path / "out", split="time")
-    with pytest.raises(PreparationError, match="Nothing is left to train on"):
+    with pytest.raises(PreparationError, match="No training interactions"):
         prepare_all(
             "table",
             [tmp_path / "x.csv"],
@@ -332,14 +336,14 @@ def test_a_log_that_cannot_be_split_in_time_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_two_runs_for_one_folder_do_not_meet(log, tmp_path):
+def test_two_runs_for_one_folder_exclude_each_other(log, tmp_path):
     from e4srec_hf.preparation.workplace import workplace
 
     with workplace(tmp_path / "out", overwrite=False), pytest.raises(PreparationError, match="by another run"):
         prepare_all(TABLE, [log], tmp_path / "out")
 
 
-def test_a_run_that_was_killed_between_two_renames_is_mended(log, tmp_path):
+def test_a_run_killed_between_two_renames_is_repaired(log, tmp_path):
     out = tmp_path / "out"
     prepare_all(TABLE, [log], out)
     before = bytes_of(out)

@@ -1,4 +1,4 @@
-"""The kinds of raw logs. A new one is a file here, and a line below."""
+"""The kinds of raw logs. To add one, write a module here and list its source below."""
 
 from ..source import Source
 from .amazon import AMAZON_2014, AMAZON_2018, AMAZON_2023

@@ -1,11 +1,11 @@
-"""Amazon reviews of 2014, 2018 and 2023: JSON lines, or the CSV files of ratings alone."""
+"""Amazon reviews of 2014, 2018 and 2023: JSON lines, or CSV files with only the ratings."""
 
 from ..source import Log, Owner, Source
 
 _REVIEWS = {"reviewer": ("reviewerID",), "item": ("asin",), "rating": ("overall",), "time": ("unixReviewTime",)}
 _METADATA = {"item": ("asin",), "title": ("title",)}
 
-#: S3-Rec keeps ratings above 0, which all of these are.
+#: S3-Rec keeps ratings above 0; all ratings here are.
 _S3REC = {"s3rec": {"user_core": 5, "item_core": 5, "repeats": "keep", "ties": "file"}}
 
 AMAZON_2014 = Source(

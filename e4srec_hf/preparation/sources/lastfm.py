@@ -1,4 +1,4 @@
-"""LastFM: the tags of HetRec 2011, and the listening histories of a thousand users."""
+"""LastFM: the tags of HetRec 2011, and LastFM-1K, the listening histories of a thousand users."""
 
 from ..source import Log, Owner, Source
 
@@ -21,7 +21,7 @@ LASTFM_HETREC = Source(
         quoted=False,
         fallback_encoding="latin-1",
     ),
-    # an artist is tagged many times: the first row of the file is the one that counts
+    # a user tags an artist many times: only the first row of the file counts
     presets={
         "s3rec": {
             "repeats": "first-row",

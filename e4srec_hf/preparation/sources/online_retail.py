@@ -1,4 +1,4 @@
-"""UCI Online Retail: a spreadsheet of invoice lines, or the same as CSV."""
+"""UCI Online Retail: invoice lines as a spreadsheet or CSV."""
 
 from ..source import Log, Owner, Source
 
@@ -6,7 +6,7 @@ _CANCELLED = {"cancelled invoices": "upper(invoice[1]) = 'C'"}
 
 ONLINE_RETAIL = Source(
     name="online-retail",
-    about="'Online Retail.xlsx', or the same as CSV; --owner customer or invoice",
+    about="'Online Retail.xlsx' or CSV; --owner customer or invoice",
     log=Log(
         {
             "invoice": ("InvoiceNo", "Invoice"),
@@ -18,7 +18,7 @@ ONLINE_RETAIL = Source(
         fallback_encoding="cp1252",
     ),
     owners={
-        # a spreadsheet keeps the customers as floating-point numbers
+        # spreadsheets store customer ids as floating-point numbers
         "customer": Owner(
             r"regexp_replace(customer, '\.0+$', '')", {**_CANCELLED, "rows without a customer": "customer IS NULL"}
         ),

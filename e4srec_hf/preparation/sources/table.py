@@ -1,4 +1,4 @@
-"""Anybody's log: CSV, TSV, JSON lines, Parquet or a spreadsheet, with columns that the user names."""
+"""Any other log: CSV, TSV, JSON lines, Parquet or a spreadsheet, with given column names."""
 
 from ..errors import PreparationError
 from ..source import Log, Owner, Source
@@ -13,25 +13,25 @@ def make_table(
     title_column: str | None = None,
     separator: str | None = None,
 ) -> Source:
-    """A table with these columns.
+    """Make the source of a table with these columns.
 
     Args:
-        user_column: Name of the column of users, in the header or among the keys.
-        item_column: Of items.
-        time_column: Of times.
-        rating_column: Of ratings, where they are wanted.
-        title_column: Of the items' titles, where there are any.
-        separator: Between the fields of delimited text; by default what makes sense of the first line.
+        user_column: Column of users: a name in the header or a JSON key, or a number from 1 without a header.
+        item_column: Column of items.
+        time_column: Column of times.
+        rating_column: Column of ratings, needed for ``min_rating``.
+        title_column: Column of item titles.
+        separator: Separator of delimited text; by default detected from the first line.
     """
     columns = {"owner": (user_column,), "item": (item_column,), "time": (time_column,)}
     columns |= {} if rating_column is None else {"rating": (rating_column,)}
     columns |= {} if title_column is None else {"title": (title_column,)}
     if separator == "":
-        raise PreparationError("separator is empty: give at least one character.")
+        raise PreparationError("separator must have at least one character.")
     named = {"rating": rating_column, "title": title_column}
     return Source(
         name="table",
-        about="CSV, TSV, JSON lines, Parquet or .xlsx; --user-column, --item-column, --time-column name what is where",
+        about="CSV, TSV, JSON lines, Parquet or .xlsx, with --user-column, --item-column and --time-column",
         log=Log(columns, separator=separator, optional=tuple(name for name, column in named.items() if column is None)),
         owners={"user": Owner("owner")},
         rating=None if rating_column is None else "rating",

@@ -1,10 +1,10 @@
-"""The reference text format: a line a user, the user id, then item ids in time order, blank-separated."""
+"""The reference text format: one user per line, the user id followed by item ids in time order."""
 
 from ..source import Log, Owner, Source
 
 TEXT = Source(
     name="text",
-    about="<name>.txt: a line a user, 'user item item …', the oldest item first; no times",
+    about="<name>.txt: one user per line, 'user item item …', oldest item first; no times",
     log=Log({"line": ()}, separator=None, quoted=False),
     owners={"user": Owner("user")},
     time=None,

@@ -1,0 +1,257 @@
+"""The model card: what a model is, how to use it, and its figures with their protocol, all from the files beside it."""
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard import RepoCard
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from ..data.description import is_hub_id
+from ..data.item_tokenizer import item_catalogue
+from ..data.splits import LEAVE_ONE_OUT, describe_split
+from ..evaluation.reports import RankingReport, load_reports, results_table
+from ..files import CURVES_NAME, TRAINING_NAME
+from ..modeling.histories import FIRST_ITEM_ID
+from ..modeling.saving import staged_directory
+from .curves import METRIC, draw_learning_curves
+from .facts import load_facts
+from .markdown import duration, name_value_table, plain, python_literal, table
+
+#: Metrics of the table on the card and of its metadata.
+CARD_METRICS = ("hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")
+#: ``model_type`` to what the model is called in ``evaluation.json`` and ``training.json``.
+MODEL_NAMES = {"e4srec": "E4SRec", "sasrec": "SASRec"}
+#: What a person writes into the metadata of a card and a new card keeps.
+LICENCE_FIELDS = ("license", "license_name", "license_link")
+
+
+def refresh_model_card(
+    directory: str | os.PathLike[str],
+    repo_id: str | None = None,
+    *,
+    license: str | None = None,  # noqa: A002 - as ModelCardData calls it
+    config: PreTrainedConfig | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
+    """Write ``README.md`` anew from what lies in the folder of a model, and draw the learning curves.
+
+    Figures come from ``evaluation.json`` (`save_reports`), facts of the training from ``training.json``
+    (`CardCallback`); where one is missing, the card says so.
+
+    Args:
+        directory: Folder of an `E4SRecModel` or a `SASRecModel`.
+        repo_id: How the example calls the repo; by default the folder.
+        license: Of the model, as the Hub names licences; by default the card keeps the one it has.
+        config: The model's config, where it is not saved yet.
+        tokenizer: The item tokenizer, where it is not saved yet.
+
+    Raises:
+        FileNotFoundError: If there is no ``config.json`` in the folder.
+        ValueError: If one of the files cannot be read; it is named.
+    """
+    config = _load_config(directory) if config is None else config
+    if tokenizer is None and Path(directory, "tokenizer.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    facts, reports = load_facts(directory), load_reports(directory)
+    title = (repo_id or Path(directory).absolute().name).rsplit("/", 1)[-1]
+    with staged_directory(directory) as stage:
+        try:
+            drawn = draw_learning_curves(facts.get("stages", {}), stage / CURVES_NAME)
+            told = _training(facts) | _skew(facts.get("popularity_skew"))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{Path(directory, TRAINING_NAME)} does not hold the facts of a training ({error!r}): remove it."
+            ) from error
+        data = _metadata(config, facts, reports, title)
+        for field, value in ({"license": license} if license is not None else kept_licence(directory)).items():
+            data[field] = value
+        card = ModelCard.from_template(
+            data,
+            template_str=template("model_card.md"),
+            title=plain(title),
+            kind=_kind(config),
+            base=data.base_model,
+            base_revision=plain(getattr(config, "base_model_revision", None) or ""),
+            random_base=facts.get("random_base", False),
+            repo_id=python_literal(repo_id or os.fspath(directory)),
+            results=_results(reports),
+            picture=CURVES_NAME if drawn or Path(directory, CURVES_NAME).is_file() else None,
+            n_items=config.vocab_size - FIRST_ITEM_ID,
+            n_added=config.vocab_size - config.grown_from[0] if config.grown_from else 0,
+            n_retired=len(config.retired_items),
+            **_example(tokenizer),
+            **told,
+        )
+        card.save(stage / "README.md")
+
+
+def _load_config(directory: str | os.PathLike[str]) -> PreTrainedConfig:
+    if not Path(directory, "config.json").is_file():
+        raise FileNotFoundError(f"{directory} holds no config.json: a model card is made in the folder of a model.")
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    if config.model_type not in MODEL_NAMES:
+        raise ValueError(
+            f"{directory} holds a model of the type {config.model_type!r}; cards are made for "
+            f"{' and '.join(MODEL_NAMES)}."
+        )
+    return config
+
+
+def template(name: str) -> str:
+    """A template of ``hub_cards``."""
+    return resources.files("e4srec_hf.hub_cards").joinpath(name).read_text(encoding="utf-8")
+
+
+def kept_licence(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """The licence that the card of a folder states, for a new card to keep.
+
+    Raises:
+        ValueError: If there is a card whose metadata cannot be read.
+    """
+    path = Path(directory, "README.md")
+    if not path.is_file():
+        return {}
+    try:
+        data = RepoCard(path.read_text(encoding="utf-8")).data
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"The metadata of {path} cannot be read ({error}): mend or remove that card.") from error
+    return {field: data[field] for field in LICENCE_FIELDS if data.get(field)}
+
+
+def _kind(config: PreTrainedConfig) -> str:
+    """Which of three kinds of repo it is: ``sasrec``, or the tuning of an E4SRec, ``lora`` or ``full``."""
+    return config.tuning if config.model_type == "e4srec" else "sasrec"
+
+
+def _metadata(
+    config: PreTrainedConfig,
+    facts: Mapping[str, Any],
+    reports: Mapping[str, Mapping[str, RankingReport]],
+    title: str,
+) -> ModelCardData:
+    """The metadata, with the figures of this model alone; a base or a data set is named where it is on the Hub."""
+    source = facts.get("data") or {}
+    name = MODEL_NAMES[config.model_type]
+    own = [rows[name] for rows in reports.values() if name in rows]
+    data = ModelCardData(
+        library_name="transformers",
+        tags=[config.model_type, "sequential-recommendation", "recommendation"],
+        datasets=[source["hub_id"]] if source.get("hub_id") else None,
+        metrics=list(CARD_METRICS) if own else None,
+        model_name=title if own else None,
+        eval_results=[
+            EvalResult(
+                task_type="sequential-recommendation",
+                task_name="Sequential recommendation",
+                dataset_type=source.get("hub_id") or source.get("name") or "unnamed",
+                dataset_name=source.get("name") or "unnamed",
+                dataset_split="test",
+                metric_type=metric,
+                metric_name=f"{metric.upper()}, {report.protocol}",
+                metric_value=report.metrics[metric].value,
+                metric_args={"candidates": report.candidates, "exclude_seen": report.exclude_seen},
+            )
+            for report in own
+            for metric in CARD_METRICS
+        ]
+        or None,
+    )
+    base = getattr(config, "base_model_name_or_path", None)
+    if _kind(config) == "lora" and base is not None and (is_hub_id(base) or _is_hub_name(base)):
+        data["base_model"], data["base_model_relation"] = base, "adapter"
+    return data
+
+
+def _is_hub_name(base: str) -> bool:
+    """Whether a base has one of the Hub's old names, which have no namespace, and is no file or folder."""
+    return is_hub_id(f"namespace/{base}") and not os.path.exists(base)
+
+
+def _example(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
+    """A history of the first items of the catalogue, as Python."""
+    if tokenizer is None:
+        return {"history": None}
+    items = item_catalogue(tokenizer)
+    return {"history": python_literal([items[:3]]), "top_k": min(10, len(items))}
+
+
+def _results(reports: Mapping[str, Mapping[str, RankingReport]]) -> list[dict[str, str]]:
+    """Each kind of ranking: its protocol and its table."""
+    return [
+        {
+            "protocol": _sentence_case(plain(next(iter(rows.values())).protocol)),
+            "table": results_table({plain(model): report for model, report in rows.items()}, CARD_METRICS),
+        }
+        for rows in reports.values()
+        if rows
+    ]
+
+
+def _sentence_case(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables and sentences of ``training.json``; ``None`` or nothing where it has no word on them."""
+    data, hardware, stages = facts.get("data"), facts.get("hardware"), facts.get("stages", {})
+    return {
+        "data": data and _data_table(data),
+        "protocol": describe_split((data or {}).get("split", LEAVE_ONE_OUT)),
+        "stages": [_stage(name, stage) for name, stage in stages.items()],
+        "selected": any(stage["selected"] for stage in stages.values()),
+        "curves": any(stage["curve"] for stage in stages.values()),
+        "settings": facts.get("settings") and name_value_table(("setting", "value"), facts["settings"]),
+        "seeds": ", ".join(
+            f"{name} {plain(seed)}" for name, seed in facts.get("seeds", {}).items() if seed is not None
+        ),
+        "hardware": hardware and _hardware(hardware),
+        "versions": ", ".join(f"{package} {version}" for package, version in facts.get("versions", {}).items()),
+    }
+
+
+def _data_table(data: Mapping[str, Any]) -> str:
+    counts = {name: f"{data[name]:,}" for name in ("users", "items", "interactions")}
+    return name_value_table(("data", "value"), {"name": data["name"], **counts, "SHA-256": data["sha256"]})
+
+
+def _stage(name: str, stage: Mapping[str, Any]) -> str:
+    """A line on one training."""
+    line = f"{name}: {duration(stage['seconds'])}"
+    if (selected := stage["selected"]) is not None:
+        line += f", epoch {selected['epoch']:g} selected"
+        line += f" with NDCG@10 {selected[METRIC]:.4f} on validation" if METRIC in selected else ""
+    return line
+
+
+def _hardware(hardware: Mapping[str, Any]) -> str:
+    parts = [plain(hardware["device"]), f"processes: {hardware['processes']}"]
+    return ", ".join([*parts, f"threads of each: {hardware['threads']}"] if "threads" in hardware else parts)
+
+
+def _skew(skew: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How far recommendations lean towards what is popular."""
+    if skew is None:
+        return {"skew": None}
+    heads = skew["heads"]
+    header = ["items", *(f"{head} most popular ({size:,} items)" for head, size in heads.items()), "coverage", "Gini"]
+    rows = [
+        [
+            f"{name} ({row['count']:,})",
+            *(f"{100 * row[head]:.1f}%" for head in heads),
+            f"{100 * row['coverage']:.1f}%",
+            f"{row['gini']:.3f}",
+        ]
+        for name, row in skew["rows"].items()
+    ]
+    users = f"{skew['n_users']:,} of {skew['of_users']:,} test users"
+    return {
+        "skew": table(header, rows),
+        "skew_users": users + (", drawn at random" if skew["n_users"] < skew["of_users"] else ""),
+        "skew_top_k": skew["top_k"],
+        "skew_seen": "hidden" if skew["exclude_seen"] else "kept",
+    }

@@ -1,0 +1,172 @@
+"""The command ``e4srec prepare``."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..preparation.errors import PreparationError
+from ..preparation.pipeline import Preparation, find_source, prepare
+from ..preparation.report import describe_ties, summary_lines
+from ..preparation.sources import SOURCES
+from ..preparation.sources.table import make_table
+
+SOURCE_LIST = "\n\n".join(f"{source.name}: {source.about}" for source in SOURCES.values())
+EPILOG = f"""
+Sources: \n\n{SOURCE_LIST}
+
+Example: e4srec prepare amazon-2014 reviews_Beauty_5.json.gz --preset s3rec --output data/beauty
+"""
+
+
+def prepare_command(
+    source: Annotated[str, typer.Argument(help="Kind of raw log; see below.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Raw files: local, https://, hf://datasets/…, zip://file::archive; * is a wildcard."),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder to create.")],
+    metadata: Annotated[str | None, typer.Option(help="File with item titles.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="A published processing: s3rec (amazon-2014, amazon-2018, yelp, lastfm-hetrec). Options override it."
+        ),
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Sequence key, if the source offers a choice: customer or invoice.")
+    ] = None,
+    min_rating: Annotated[float | None, typer.Option(help="Drop interactions with a lower rating.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Earliest time to keep: 2019-01-01 or 2019-01-01T08:00, in UTC.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Latest time to keep; a date alone means its midnight.")] = None,
+    repeats: Annotated[
+        Literal["keep", "first", "last", "first-row"] | None,
+        typer.Option(help="Which of a user's interactions with an item to keep: all (default), one by time or by row."),
+    ] = None,
+    user_core: Annotated[
+        int | None, typer.Option(help="Minimum interactions per user, applied repeatedly; 5 by default.")
+    ] = None,
+    item_core: Annotated[int | None, typer.Option(help="Minimum interactions per item; 5 by default.")] = None,
+    ties: Annotated[
+        Literal["file", "item", "shuffle"] | None,
+        typer.Option(help="Order of a user's interactions at the same time; the order of the files by default."),
+    ] = None,
+    ties_seed: Annotated[int | None, typer.Option(help="Seed of --ties shuffle.")] = None,
+    split: Annotated[
+        Literal["leave_one_out", "time", "ratio"] | None, typer.Option(help="Kind of split; leave_one_out by default.")
+    ] = None,
+    validation_share: Annotated[
+        float | None, typer.Option(help="Share of interactions for validation (time, ratio); 0.1 by default.")
+    ] = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="Share of interactions for test (time, ratio); 0.1 by default.")
+    ] = None,
+    validation_from: Annotated[str | None, typer.Option(help="Start of validation (time), instead of a share.")] = None,
+    test_from: Annotated[str | None, typer.Option(help="Start of test (time), instead of a share.")] = None,
+    targets: Annotated[
+        Literal["last", "first", "all"] | None,
+        typer.Option(help="Which of a user's items in a period are targets (time, ratio); last by default."),
+    ] = None,
+    user_column: Annotated[
+        str | None,
+        typer.Option(help="Table: name of the column, or its number from 1 without a header; user_id by default."),
+    ] = None,
+    item_column: Annotated[str | None, typer.Option(help="Table: column of items; item_id by default.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Table: column of times; timestamp by default.")] = None,
+    rating_column: Annotated[str | None, typer.Option(help="Table: column of ratings.")] = None,
+    title_column: Annotated[str | None, typer.Option(help="Table: column of item titles.")] = None,
+    separator: Annotated[str | None, typer.Option(help="Table: separator, \\t for a tab; detected by default.")] = None,
+    time_unit: Annotated[
+        Literal["auto", "s", "ms", "us", "ns"] | None, typer.Option(help="Unit of numeric times; auto detects it.")
+    ] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="Format of times that are neither numbers nor ISO 8601, such as %d.%m.%Y.")
+    ] = None,
+    negative_times: Annotated[
+        Literal["reject", "keep"] | None, typer.Option(help="Whether to reject records with a time before 1970.")
+    ] = None,
+    now: Annotated[str | None, typer.Option(help="Records more than a day later are invalid; now by default.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of text files; UTF-8 by default.")] = None,
+    max_rejected: Annotated[
+        float | None, typer.Option(help="Abort if more than this fraction of the records is invalid; 0.01 by default.")
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(help="Maximum memory, such as 4GB; more data spills to disk. 80% of the memory by default."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Number of threads; one per core by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set; the name of the folder by default.")] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="License of the data, by its id on the Hub.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing prepared data set.")] = False,
+) -> None:
+    """Make a data set from raw logs: sequences, splits and items in Parquet, with a card."""
+    columns = {
+        "user_column": user_column,
+        "item_column": item_column,
+        "time_column": time_column,
+        "rating_column": rating_column,
+        "title_column": title_column,
+        "separator": separator and separator.replace("\\t", "\t"),
+    }
+    given_columns = {key: value for key, value in columns.items() if value is not None}
+    if given_columns and source != "table":
+        raise PreparationError(f"{', '.join(given_columns)}: only for the source 'table'; {source} has fixed columns.")
+    options: dict[str, Any] = {
+        "owner": owner,
+        "min_rating": min_rating,
+        "start": start,
+        "end": end,
+        "repeats": repeats,
+        "user_core": user_core,
+        "item_core": item_core,
+        "ties": ties,
+        "ties_seed": ties_seed,
+        "split": split,
+        "validation_share": validation_share,
+        "test_share": test_share,
+        "validation_from": validation_from,
+        "test_from": test_from,
+        "targets": targets,
+        "time_unit": time_unit,
+        "time_format": time_format,
+        "negative_times": negative_times,
+        "now": now,
+        "encoding": encoding,
+        "max_rejected": max_rejected,
+    }
+    prepared = prepare(
+        make_table(**given_columns) if source == "table" else find_source(source),
+        paths,
+        output,
+        metadata=metadata,
+        preset=preset,
+        memory_limit=memory_limit,
+        threads=threads,
+        name=name,
+        license=licence,
+        overwrite=overwrite,
+        **{key: value for key, value in options.items() if value is not None},
+    )
+    _print(prepared, output)
+
+
+def _print(prepared: Preparation, output: Path) -> None:
+    facts = prepared.facts
+    console = Console(highlight=False)
+    steps = Table("step", "rows in", "rows out", box=None, pad_edge=False)
+    for step in facts["steps"]:
+        steps.add_row(step["step"], f"{step['rows_in']:,}", f"{step['rows_out']:,}")
+    sizes = Table(box=None, show_header=False, pad_edge=False)
+    for label, value in summary_lines(facts):
+        sizes.add_row(label, value)
+    for column in (*steps.columns[1:], sizes.columns[1]):
+        column.justify = "right"
+    if prepared.rejected:
+        console.print(f"Invalid records, listed in {output / 'rejected.jsonl'}:\n{prepared.rejected}\n", markup=False)
+    console.print(steps, "", sizes, "", sep="\n")
+    console.print(describe_ties(facts), markup=False)
+    console.print(f"Wrote {output}", markup=False, soft_wrap=True)

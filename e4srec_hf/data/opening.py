@@ -1,0 +1,124 @@
+"""What a training is given: sequences, splits and catalogue, from wherever they are, with a word on what was found."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+
+from .description import describe_data, is_hub_id, without_folders
+from .prepared import load_dataset_facts, load_items, load_split
+from .sequences import SEQUENCE_FEATURES, TABLE_READERS, catalogue_of, load_sequences
+from .splits import LEAVE_ONE_OUT, leave_one_out
+from .streaming import StreamedSequences
+
+
+@dataclass
+class TrainingData:
+    """A data set to train on.
+
+    Attributes:
+        kind: What it was taken for, in words.
+        facts: For a model card, as `describe_data` gives them, with ``split``.
+        train: Sequences to train on: a `Dataset`, or [`StreamedSequences`].
+        validation: Rows whose last item is the target.
+        test: As ``validation``.
+        items: The catalogue.
+        titles: Item to title, of those that have one.
+        load_sequences: Gives the whole sequences.
+    """
+
+    kind: str
+    facts: dict[str, Any]
+    train: Any
+    validation: Dataset
+    test: Dataset
+    items: list[str]
+    titles: dict[str, str]
+    load_sequences: Callable[[], Dataset]
+
+    @cached_property
+    def sequences(self) -> Dataset:
+        """The whole sequences, one row a user."""
+        return self.load_sequences()
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """The three splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def load_training_data(
+    source: str | os.PathLike[str], *, streaming: bool = False, seed: int = 0, **columns: str
+) -> TrainingData:
+    """Open a data set by what it is: a prepared one has its own splits, sequences are split leave-one-out.
+
+    Args:
+        source: A folder of `prepare` or `save_dataset`, a data set on the Hub, prepared or not, or what
+            `load_sequences` takes: reference text, Parquet, JSON lines, a folder saved by `datasets`.
+        streaming: Read ``train`` as it goes, from Parquet, instead of mapping it; for prepared data sets.
+        seed: Of the order in which streamed rows come.
+        columns: Names of columns of a table, see `sequences_from_table`.
+
+    Raises:
+        ValueError: If it cannot be read, or cannot be streamed.
+        FileNotFoundError: If there is nothing of that name.
+    """
+    name = os.fspath(source)
+    prepared = load_dataset_facts(name) if Path(name).is_dir() or is_hub_id(name) else {}
+    if not prepared:
+        if streaming:
+            raise ValueError(f"{name} cannot be streamed: it is {_kind(name)}. Prepare it first (e4srec prepare).")
+        return from_sequences(load_sequences(name, **columns), name, _kind(name))
+    split = prepared.get("split", LEAVE_ONE_OUT)
+    train = load_split(name, split["kind"], "train", streaming=streaming)
+    if streaming:
+        train = StreamedSequences(train, prepared["splits"]["train"], seed=seed)
+    listed = load_items(name)
+    facts = {key: prepared[key] for key in ("users", "items", "interactions", "sha256")}
+    return TrainingData(
+        f"a prepared data set {'on the Hub' if is_hub_id(name) else 'in a folder'}, split {split['kind']}",
+        {"name": without_folders(name), "hub_id": name if is_hub_id(name) else None, **facts, "split": split},
+        train,
+        _evaluated(name, split["kind"], "validation", prepared["splits"]),
+        _evaluated(name, split["kind"], "test", prepared["splits"]),
+        list(listed),
+        {item: title for item, title in listed.items() if title is not None},
+        lambda: load_split(name, "", "train"),
+    )
+
+
+def from_sequences(sequences: Dataset, name: str, kind: str, titles: dict[str, str] | None = None) -> TrainingData:
+    """Split sequences leave-one-out.
+
+    Args:
+        sequences: One row a user.
+        name: What they are called: a path is cut to its last part.
+        kind: What they were taken for.
+        titles: Item to title; items that no sequence has are part of the catalogue too.
+    """
+    splits: DatasetDict = leave_one_out(sequences)
+    items = list(dict.fromkeys([*(titles or {}), *catalogue_of(sequences)]))
+    facts = {**describe_data(name, sequences, len(items)), "split": LEAVE_ONE_OUT}
+    return TrainingData(
+        kind, facts, splits["train"], splits["validation"], splits["test"], items, titles or {}, lambda: sequences
+    )
+
+
+def _evaluated(name: str, kind: str, split: str, rows: Mapping[str, int]) -> Dataset:
+    """A split to evaluate on; `load_dataset` takes none that is empty."""
+    if not rows[split]:
+        return Dataset.from_dict({"user_id": [], "item_ids": []}, features=SEQUENCE_FEATURES)
+    return load_split(name, kind, split)
+
+
+def _kind(name: str) -> str:
+    path = Path(name)
+    if path.is_dir():
+        return "a folder saved by datasets"
+    if path.suffix in TABLE_READERS:
+        return "a table of sequences"
+    return "a reference text file" if path.is_file() or path.suffix == ".txt" else "a table of sequences on the Hub"

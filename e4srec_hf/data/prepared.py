@@ -1,0 +1,86 @@
+"""A prepared data set, in a folder or on the Hub: its files, its facts, its splits and its items."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+from ..files import read_json
+
+SEQUENCES_NAME = "sequences.parquet"
+ITEMS_NAME = "items.parquet"
+#: Name and sizes of the data, for its card.
+FACTS_NAME = "dataset.json"
+#: Bad records of the raw logs, as they were: they stay here when a data set is pushed.
+REJECTED_NAME = "rejected.jsonl"
+#: A picture of what is in it, where it was prepared from raw logs.
+PICTURE_NAME = "preparation.png"
+SPLITS = ("train", "validation", "test")
+
+
+def load_dataset_facts(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, Any]:
+    """The content of ``dataset.json`` of a prepared data set; empty where `source` is none.
+
+    Args:
+        source: A folder or a Hub id.
+        hub_arguments: ``revision``, ``token``, …, for a Hub id.
+    """
+    try:
+        file = _find_file(source, FACTS_NAME, **hub_arguments)
+    except RepositoryNotFoundError:
+        return {}
+    return {} if file is None else read_json(file)
+
+
+def load_split(
+    source: str | os.PathLike[str], kind: str, split: str, *, streaming: bool = False, **hub_arguments: Any
+) -> Any:
+    """A split of a prepared data set, or its whole sequences.
+
+    Args:
+        source: A folder or a Hub id.
+        kind: ``kind`` of the split in ``dataset.json``; ``""`` for the whole sequences.
+        split: ``train``, ``validation`` or ``test``; of the whole sequences ``train``.
+        streaming: Give an iterable data set that reads as it goes, instead of one in memory-mapped files.
+        hub_arguments: ``revision``, ``token``, …, for a Hub id.
+
+    Returns:
+        A `Dataset`, or an `IterableDataset`.
+    """
+    if not Path(source).is_dir():
+        return load_dataset(os.fspath(source), kind or "sequences", split=split, streaming=streaming, **hub_arguments)
+    file = Path(source, kind, f"{split}.parquet") if kind else Path(source, SEQUENCES_NAME)
+    return load_dataset("parquet", data_files={split: str(file)}, split=split, streaming=streaming)
+
+
+def load_items(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, str | None]:
+    """The items that a prepared data set brings along, in order, each with its title or ``None``.
+
+    Args:
+        source: What `load_sequences` was given. A file has no items beside it; neither have other data sets.
+        hub_arguments: ``revision``, ``token``, …, for a Hub id.
+
+    Returns:
+        Empty if there are none.
+    """
+    file = _find_file(source, ITEMS_NAME, **hub_arguments)
+    if file is None:
+        return {}
+    items = Dataset.from_parquet(str(file), keep_in_memory=True)
+    if not {"item_id", "title"} <= set(items.column_names):
+        return {}
+    return dict(zip(items["item_id"], items["title"], strict=True))
+
+
+def _find_file(source: str | os.PathLike[str], name: str, **hub_arguments: Any) -> Path | None:
+    """A file of a folder or of a data set on the Hub; ``None`` where there is none."""
+    if Path(source).exists():
+        file = Path(source, name)
+        return file if file.is_file() else None
+    try:
+        return Path(hf_hub_download(os.fspath(source), name, repo_type="dataset", **hub_arguments))
+    except EntryNotFoundError:  # also offline, of a data set that was read without it
+        return None

@@ -1,0 +1,114 @@
+"""What is popular: a baseline in the dialect of the models, and how far recommendations lean towards it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+from transformers.modeling_outputs import CausalLMOutput
+
+from ..data.item_tokenizer import item_token_ids, tokenize_histories
+from ..modeling.histories import FIRST_ITEM_ID
+from ..modeling.recommender import Recommender
+from .metrics import concentration, head_sizes
+
+
+class PopularityModel(nn.Module):
+    """Scores every item by how often it stands in the training sequences, whoever asks.
+
+    Args:
+        sequences: Training sequences as lists of raw ids.
+        tokenizer: The item tokenizer.
+        retired_items: Tokens of items that are never recommended, as in the config of the model beside it.
+    """
+
+    counts: Tensor
+    retired: Tensor | None
+
+    def __init__(
+        self, sequences: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase, retired_items: Sequence[int] = ()
+    ) -> None:
+        super().__init__()
+        tokens = torch.tensor(item_token_ids(tokenizer, [item for items in sequences for item in items]))
+        self.register_buffer("counts", torch.bincount(tokens.long(), minlength=len(tokenizer)).float())
+        self.register_buffer("retired", torch.tensor(retired_items) if retired_items else None)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> CausalLMOutput:
+        """``logits``: ``(batch, vocab)``, the same in every row."""
+        return CausalLMOutput(logits=self.counts.expand(len(input_ids), -1))
+
+
+def popularity_skew(
+    models: Mapping[str, tuple[Recommender, PreTrainedTokenizerBase]],
+    train: Dataset,
+    test: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    top_k: int = 10,
+    exclude_seen: bool = True,
+    max_users: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure how far the recommendations of models lean towards what is popular.
+
+    Beside them stand the training data itself and the targets of the same users, which say how far the data leans.
+
+    Args:
+        models: Name to a model and its item tokenizer.
+        train: Training rows with ``item_ids``: what is popular is counted here.
+        test: Rows of users; the last item is the target, and recommendations follow the items before it. Users with
+            no known item before it are passed over.
+        tokenizer: The item tokenizer whose catalogue counts.
+        top_k: How many recommendations a user has; the whole catalogue where it is smaller.
+        exclude_seen: Whether items of the history are hidden.
+        max_users: Where there are more, so many are drawn.
+        seed: Of that draw.
+
+    Returns:
+        Plain values for JSON: ``top_k``, ``exclude_seen``, ``n_users`` measured ``of_users``, ``heads`` (how many items
+        the popular ones are, see `head_sizes`) and ``rows``, a name to its [`concentration`]: ``training data``,
+        ``test targets``, then the models.
+
+    Raises:
+        ValueError: If no user has a known item before the target.
+    """
+    size = len(tokenizer) - FIRST_ITEM_ID
+    top_k = min(top_k, size)
+    histories, targets = [], []
+    for items in test["item_ids"]:
+        *history, target = item_token_ids(tokenizer, items)
+        if max(history, default=0) >= FIRST_ITEM_ID:
+            histories.append(items[:-1])
+            targets.append(target)
+    if not histories:
+        raise ValueError("No user has an item of the catalogue before the last one: there is nobody to recommend to.")
+    chosen = range(len(histories))
+    if len(histories) > max_users:
+        generator = np.random.default_rng(seed)
+        chosen = np.sort(generator.choice(len(histories), max_users, replace=False)).tolist()
+    histories = [histories[row] for row in chosen]
+
+    def known(tokens: list[int]) -> list[int]:
+        return [token - FIRST_ITEM_ID for token in tokens if token >= FIRST_ITEM_ID]
+
+    lists = {
+        "training data": known(item_token_ids(tokenizer, [item for items in train["item_ids"] for item in items])),
+        "test targets": known([targets[row] for row in chosen]),
+    }
+    for name, (model, own) in models.items():
+        batch = tokenize_histories(own, histories).to(model.catalogue.device)
+        best = model.recommend(**batch, top_k=top_k, exclude_seen=exclude_seen)
+        recommended = best.item_ids[best.scores > -torch.inf]  # what fills up a row is no recommendation
+        lists[name] = known(item_token_ids(tokenizer, own.convert_ids_to_tokens(recommended.tolist())))
+    popularity = np.bincount(lists["training data"], minlength=size)
+    return {
+        "top_k": top_k,
+        "exclude_seen": exclude_seen,
+        "n_users": len(histories),
+        "of_users": len(test),
+        "heads": head_sizes(size),
+        "rows": {name: concentration(items, popularity) for name, items in lists.items() if items},
+    }

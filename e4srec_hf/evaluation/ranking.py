@@ -1,0 +1,175 @@
+"""Evaluation: the rank of each user's target in the whole catalogue, batch by batch on the device."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..data.collator import SequenceCollator, has_target
+from ..data.item_tokenizer import check_vocabulary
+from ..modeling.histories import PAD_ID
+from ..modeling.ranking import SCORES_AT_A_TIME, catalogue_scores, check_no_nan, mask_ineligible_items
+from ..modeling.recommender import evaluation_mode
+from .metrics import metrics_with_intervals
+from .reports import RankingReport
+
+
+def _describe_candidates(dataset: Dataset, retired: Tensor | None) -> str:
+    without = "" if retired is None else f" without {len(retired)} retired item(s)"
+    if "candidates" not in dataset.column_names:
+        return f"the whole catalogue{without}"
+    counts = {len(candidates) for candidates in dataset["candidates"]}
+    number = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"{number} sampled negatives{without}"
+
+
+def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen: bool) -> tuple[Tensor, Tensor]:
+    """Rank the last item of each row, as [`SequenceCollator`] with ``targets="last"`` marks it.
+
+    Args:
+        model: Any model of the dialect; it scores the history, which is the row without its target.
+        batch: ``input_ids``, ``attention_mask``, ``labels`` and, for sampled negatives, ``candidates``.
+        exclude_seen: Whether the history is hidden from the ranking.
+
+    Returns:
+        The ranks ``(batch,)`` and the targets ``(batch,)``. A target of -100 means that the row has none, and its
+        rank means nothing. A model that cannot score without a history misses where there is none: the rank is ``inf``.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    labels = batch["labels"]
+    answerable = has_target(labels)
+    history = batch["attention_mask"] * (torch.arange(labels.shape[1], device=labels.device) < labels.shape[1] - 1)
+    targets = labels[:, -1]
+    if not getattr(model, "scores_first_item", True):  # nothing to go by: the target stays a miss
+        answerable = answerable & history.any(dim=1)
+    ranks = torch.full(targets.shape, torch.inf, device=targets.device)
+    if answerable.any():
+        ids, mask = batch["input_ids"][answerable], history[answerable]
+        score = _scores_of_recommender if hasattr(model, "history_vectors") else _scores_of_logits
+        scores_of, vocab_size = score(model, ids, mask)
+        ranks[answerable] = target_ranks(
+            scores_of,
+            vocab_size,
+            targets[answerable],
+            seen=ids.masked_fill(mask == 0, PAD_ID) if exclude_seen else None,
+            candidates=batch["candidates"][answerable] if "candidates" in batch else None,
+            retired=getattr(model, "retired", None),
+        )
+    return ranks, targets
+
+
+#: Takes row numbers, ``(some,)``, to their ``(some, vocab)`` float32 scores, which may be overwritten.
+Scores = Callable[[Tensor], Tensor]
+
+
+def _scores_of_recommender(model: Any, ids: Tensor, mask: Tensor) -> tuple[Scores, int]:
+    with evaluation_mode(model):
+        vectors = model.history_vectors(*model.known_histories(ids, mask))
+    return lambda rows: catalogue_scores(vectors[rows], model.scoring_parts), model.config.vocab_size
+
+
+def _scores_of_logits(model: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Scores, int]:
+    logits = model(input_ids=ids, attention_mask=mask).logits
+    return lambda rows: logits[rows].float(), logits.shape[1]
+
+
+def target_ranks(
+    scores_of: Scores,
+    vocab_size: int,
+    targets: Tensor,
+    *,
+    seen: Tensor | None = None,
+    candidates: Tensor | None = None,
+    retired: Tensor | None = None,
+) -> Tensor:
+    """Rank of each target among the eligible items, 1 is best. Ties count against the target.
+
+    Args:
+        scores_of: Scores of some rows. As many rows are asked for at a time as have 64 MiB of scores.
+        vocab_size: Scores of a row.
+        targets: ``(batch,)`` item ids.
+        seen: ``(batch, any)`` item ids to hide. A target among them is a certain miss.
+        candidates: ``(batch, any)`` negatives that the target is ranked among; ``None`` is the whole catalogue.
+        retired: ``(any,)`` item ids to hide in every row. A target among them is a certain miss too.
+
+    Returns:
+        ``(batch,)`` float32; ``inf`` for a target that is hidden.
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    column = targets[:, None]
+    if candidates is not None:
+        candidates = torch.cat([candidates, column], dim=1)
+    ranks = torch.empty(targets.shape, device=targets.device)
+    for rows in torch.arange(len(targets), device=targets.device).split(max(SCORES_AT_A_TIME // vocab_size, 1)):
+        scores = scores_of(rows)
+        check_no_nan(scores)
+        mine = [None if ids is None else ids[rows] for ids in (seen, candidates)]
+        mask_ineligible_items(scores, 0, *mine, retired)
+        score = scores.gather(1, column[rows])
+        rank = (scores >= score).sum(dim=1).float()  # float32: exact up to 2**24 items
+        ranks[rows] = rank.masked_fill((score == -torch.inf).squeeze(1), torch.inf)
+    return ranks
+
+
+@torch.no_grad()
+def evaluate_ranking(
+    model: nn.Module,
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    exclude_seen: bool = True,
+    batch_size: int = 256,
+) -> RankingReport:
+    """Rank the last item of every row of ``dataset`` after the items before it.
+
+    Args:
+        model: `E4SRecModel`, `SASRecModel`, `PopularityModel` or any module of the same dialect.
+        dataset: ``validation`` or ``test`` of `leave_one_out`. A column ``candidates`` of raw ids, see
+            `with_candidates`, ranks each target among those instead of the whole catalogue.
+        tokenizer: The item tokenizer of the model.
+        exclude_seen: Whether the items of the history are hidden. A target that is in the history is then a miss, as
+            a retired target always is.
+        batch_size: Users a batch; they are ranked where the model is.
+
+    Returns:
+        A [`RankingReport`].
+
+    Raises:
+        ValueError: If a score is NaN, no row has a target in the catalogue, or the tokenizer is not the model's.
+    """
+    if isinstance(model, PreTrainedModel):
+        check_vocabulary(tokenizer, model.config.vocab_size)
+    if not len(dataset):
+        raise ValueError("There is nobody to evaluate: the data set is empty. Has every user fewer than three items?")
+    collate = SequenceCollator(tokenizer, targets="last")
+    columns = [name for name in ("item_ids", "candidates") if name in dataset.column_names]
+    by_length = np.argsort([-len(items) for items in dataset["item_ids"]], kind="stable")  # as recommend does
+    loader = DataLoader(dataset.select_columns(columns), batch_size, sampler=by_length.tolist(), collate_fn=collate)
+    device = next(iter([*model.parameters(), *model.buffers()])).device
+    found = []
+    with evaluation_mode(model), getattr(model, "kept_instruction", nullcontext)():
+        for batch in loader:
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            found.append(torch.stack([part.float() for part in rank_targets(model, batch, exclude_seen=exclude_seen)]))
+    ranks, targets = torch.cat(found, dim=1).cpu().double().numpy()[:, np.argsort(by_length)]
+    ranked = ranks[targets > 0]
+    if not len(ranked):
+        raise ValueError("No row has a target in the catalogue: is this the item tokenizer of this data set?")
+    return RankingReport(
+        metrics=metrics_with_intervals(ranked),
+        ranks=ranked,
+        n_users=len(ranked),
+        n_without_target=len(ranks) - len(ranked),
+        exclude_seen=exclude_seen,
+        candidates=_describe_candidates(dataset, getattr(model, "retired", None)),
+    )

@@ -1,0 +1,7 @@
+"""The Hugging Face Hub: push, pull and verify models, push data sets."""
+
+from .datasets import push_dataset, save_dataset
+from .pull import item_titles, pull
+from .push import push_folder
+
+__all__ = ["item_titles", "pull", "push_dataset", "push_folder", "save_dataset"]

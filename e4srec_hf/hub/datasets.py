@@ -1,0 +1,140 @@
+"""A prepared data set as a Hub repo: whole sequences, the leave-one-out splits, the items with their titles, a card."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from ..cards.dataset_card import refresh_dataset_card, write_dataset_card
+from ..cards.model_card import kept_licence
+from ..data.description import describe_data
+from ..data.prepared import FACTS_NAME, ITEMS_NAME, REJECTED_NAME, SEQUENCES_NAME, SPLITS
+from ..data.sequences import catalogue_of
+from ..data.splits import LEAVE_ONE_OUT, MIN_ITEMS, leave_one_out
+from ..files import write_json
+from ..modeling.saving import staged_directory
+
+
+def save_dataset(
+    sequences: Dataset,
+    directory: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    titles: Mapping[str, str] | None = None,
+    source: str | None = None,
+    repo_id: str | None = None,
+    license: str | None = None,  # noqa: A002 - as DatasetCardData calls it
+) -> None:
+    """Write a prepared data set to a folder that `load_sequences` reads and that can be uploaded as it is.
+
+    It holds ``sequences.parquet`` (``user_id``, ``item_ids``, ``timestamps`` if there are any; one row a user),
+    ``leave_one_out/train.parquet``, ``…/validation.parquet`` and ``…/test.parquet`` (see `leave_one_out`),
+    ``items.parquet`` (``item_id`` and ``title``, in the order of the catalogue), ``dataset.json`` and the card.
+
+    Args:
+        sequences: Whole sequences as `load_sequences` gives them, before any split.
+        directory: The folder.
+        name: What the data set is called; by default as the repo or the folder.
+        titles: Item id to title. Items of it that no sequence has are part of the catalogue too.
+        source: Where the data is from and how it was prepared: Markdown for the card.
+        repo_id: How the examples on the card call it; by default the folder.
+        license: Of the data, as the Hub names licences; by default the card of the folder keeps the one it has.
+
+    Raises:
+        ValueError: If the sequences are not whole or empty.
+    """
+    if missing := [column for column in ("user_id", "item_ids") if column not in sequences.column_names]:
+        raise ValueError(f"The sequences have no column {missing}; give what load_sequences returns.")
+    if not len(sequences):
+        raise ValueError("There are no sequences: the data set is empty.")
+    name = name or (repo_id or Path(directory).absolute().name).rsplit("/", 1)[-1]
+    titles = titles or {}
+    items = list(dict.fromkeys([*titles, *catalogue_of(sequences)]))
+    splits = leave_one_out(sequences)
+    with staged_directory(directory) as stage:
+        sequences.to_parquet(stage / SEQUENCES_NAME)
+        (stage / "leave_one_out").mkdir()
+        for split in SPLITS:
+            splits[split].to_parquet(stage / "leave_one_out" / f"{split}.parquet")
+        Dataset.from_dict({"item_id": items, "title": [titles.get(item) for item in items]}).to_parquet(
+            stage / ITEMS_NAME
+        )
+        facts = {
+            **describe_data(name, sequences, len(items)),
+            "titles": len(titles),
+            "source": source,
+            "short": sum(len(history) < MIN_ITEMS for history in sequences["item_ids"]),
+            "split": LEAVE_ONE_OUT,
+            "splits": {split: len(splits[split]) for split in SPLITS},
+        }
+        write_json(stage / FACTS_NAME, facts)
+        fields = kept_licence(directory) if license is None else {"license": license}
+        write_dataset_card(stage, facts, repo_id or os.fspath(directory), fields)
+
+
+def push_dataset(
+    data: Dataset | str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload a prepared data set",
+    token: str | None = None,
+    **contents: Any,
+) -> str:
+    """Upload a prepared data set with its items and its card to the Hub, in one commit.
+
+    Args:
+        data: Sequences as for [`save_dataset`], or the folder of a data set that `save_dataset` or `prepare` wrote. Its
+            card says the repo's name in its examples; bad records (``rejected.jsonl``) are not sent.
+        repo_id: ``namespace/name`` of the data set; it is made where it does not exist.
+        private: Whether a repo that is made is private; by default as the account says.
+        revision: Branch to commit to, made where it does not exist; ``main`` by default.
+        commit_message: Of the commit.
+        token: By default the one that is logged in.
+        contents: For sequences, ``name``, ``titles``, ``source`` and ``license`` as for [`save_dataset`]; for a folder,
+            ``license``.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        ValueError: As [`save_dataset`], or if ``repo_id`` is no name of a repo.
+        FileNotFoundError: If the folder holds no data set.
+    """
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "dataset")
+        if isinstance(data, Dataset):
+            save_dataset(data, folder, repo_id=repo_id, **contents)
+        else:
+            folder.mkdir()
+            for name in ("README.md", FACTS_NAME):  # the card is written anew, the rest is sent from where it lies
+                if Path(data, name).is_file():
+                    shutil.copy(Path(data, name), folder)
+            refresh_dataset_card(folder, repo_id, **contents)
+        files = {} if isinstance(data, Dataset) else _files_of(Path(data))
+        files.pop(REJECTED_NAME, None)
+        files |= _files_of(folder)
+        api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, repo_type="dataset", exist_ok=True)
+        # not upload_folder, which cuts an upload into several commits where hf_xet is installed
+        commit = api.create_commit(
+            repo_id,
+            [CommitOperationAdd(name, path) for name, path in sorted(files.items())],
+            commit_message=commit_message,
+            repo_type="dataset",
+            revision=revision,
+        )
+    return commit.commit_url
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in files}

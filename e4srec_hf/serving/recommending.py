@@ -1,0 +1,87 @@
+"""Recommendations for one history of raw ids, from a saved model."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from ..data import tokenize_histories
+from ..data.item_tokenizer import item_catalogue
+from ..hub.pull import item_titles
+from ..hub.verify.findings import printable
+
+
+class Recommended(NamedTuple):
+    """One recommended item.
+
+    Attributes:
+        item: Raw id.
+        score: The model's; only its order means something.
+        title: Empty where the model brings none.
+    """
+
+    item: str
+    score: float
+    title: str
+
+
+def recommend_items(
+    source: str | os.PathLike[str],
+    history: Sequence[str],
+    *,
+    top_k: int | None = None,
+    exclude_seen: bool = True,
+    on_unknown: str = "error",
+    base_model: str | os.PathLike[str] | None = None,
+    **hub_arguments: Any,
+) -> list[Recommended]:
+    """Load a model with the installed code and recommend what comes after a history, the best first.
+
+    Args:
+        source: Folder or Hub id of the model.
+        history: Raw item ids, the oldest first.
+        top_k: How many; by default 10, or the whole catalogue where it is smaller.
+        exclude_seen: Whether items of the history are left out.
+        on_unknown: ``"error"`` refuses ids that are not in the catalogue, ``"unk"`` passes over them.
+        base_model: Another base than the recorded one.
+        hub_arguments: ``revision``, ``token``, …, for a Hub id.
+
+    Returns:
+        At most ``top_k`` items; fewer where no more are left.
+
+    Raises:
+        OSError: If the model or its base cannot be found.
+        ValueError: If an id is not known, or ``top_k`` is more than the catalogue.
+    """
+    local = {"trust_remote_code": False, **hub_arguments}  # without it, transformers would ask
+    if base_model is not None and AutoConfig.from_pretrained(source, **local).model_type != "e4srec":
+        raise ValueError(f"{source} is no E4SRec model: it has no base to take another one for.")
+    tokenizer = AutoTokenizer.from_pretrained(source, **local)
+    batch = tokenize_histories(tokenizer, [list(history)], on_unknown=on_unknown)
+    base = {} if base_model is None else {"base_model": base_model}
+    model = AutoModel.from_pretrained(source, **base, **local)
+    if torch.cuda.is_available():
+        model = model.to("cuda")
+    best = model.recommend(
+        **batch.to(model.get_input_embeddings().weight.device),
+        top_k=min(10, len(item_catalogue(tokenizer))) if top_k is None else top_k,
+        exclude_seen=exclude_seen,
+    )
+    titles = item_titles(source, **hub_arguments)
+    items = tokenizer.convert_ids_to_tokens(best.item_ids[0].tolist())
+    return [
+        Recommended(item, score, titles.get(item, ""))
+        for item, score in zip(items, best.scores[0].tolist(), strict=True)
+        if score != -math.inf
+    ]
+
+
+def as_lines(recommended: Sequence[Recommended]) -> str:
+    """A line an item: its place, score, raw id and title, with nothing in them that a terminal would obey."""
+    return "\n".join(
+        printable(f"{place:3}. {score:8.3f}  {item}  {title}".rstrip())
+        for place, (item, score, title) in enumerate(recommended, start=1)
+    )

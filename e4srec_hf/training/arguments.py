@@ -1,0 +1,204 @@
+"""The settings of train.py: dataclasses, read from defaults, a YAML file and flags, in that order."""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from ..modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_LORA, PAPER_RESPONSE
+from .trainer import SELECT_ON_VALIDATION
+
+DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
+
+
+@dataclass
+class DataArguments:
+    """The sequences."""
+
+    dataset: str = field(
+        default="demo",
+        metadata={
+            "help": "A folder that e4srec prepare wrote, a Hub data set, a text file (a line a user: user item …), a "
+            'Parquet or JSON lines file, a folder saved by datasets, or "demo".'
+        },
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read training rows from Parquet as training goes: for prepared data larger than memory."},
+    )
+    user_column: str = field(default="user_id", metadata={"help": "Column of users, for a datasets table."})
+    items_column: str = field(default="item_ids", metadata={"help": "Column of item lists, for a datasets table."})
+    negatives: str | None = field(
+        default=None,
+        metadata={
+            "help": "Also rank test targets among sampled negatives: a file (a line a user: user negative …), or how "
+            "many to draw."
+        },
+    )
+    negatives_seed: int = field(default=0, metadata={"help": "Seed of drawn negatives."})
+    exclude_seen: bool = field(default=True, metadata={"help": "Hide the items of the history when ranking."})
+    rank_test: bool = field(
+        default=True,
+        metadata={"help": "Rank the test targets at the end. A search for settings leaves them alone: false."},
+    )
+    all_targets: bool = field(
+        default=False,
+        metadata={
+            "help": "Train SASRec and the adapter on all items of users with more than max_history, cut into segments, "
+            "and not only on the last max_history as the paper does."
+        },
+    )
+    overwrite: bool = field(
+        default=False, metadata={"help": "Remove the checkpoints that an earlier run left in the output folder."}
+    )
+
+
+@dataclass
+class ModelArguments:
+    """The adapter and its base."""
+
+    model: str = field(
+        default="e4srec",
+        metadata={"help": "What to train: the adapter, or SASRec alone.", "choices": ["e4srec", "sasrec"]},
+    )
+    base_model: str | None = field(
+        default=None,
+        metadata={"help": "Hub id or folder of the base. Without it a small Llama with random weights is made."},
+    )
+    made_base_hidden_size: int = field(default=128, metadata={"help": "Width of the base that is made."})
+    made_base_layers: int = field(default=2, metadata={"help": "Layers of the base that is made."})
+    made_base_heads: int = field(default=2, metadata={"help": "Attention heads of the base that is made."})
+    load_in_4bit: bool = field(default=False, metadata={"help": "Quantize the base to 4 bits (bitsandbytes, NF4)."})
+    item_embeddings: str | None = field(
+        default=None,
+        metadata={
+            "help": "Item vectors: a SASRec folder or Hub id, a .safetensors or a .npy. Without it SASRec is trained."
+        },
+    )
+    train_item_embeddings: bool = field(default=False, metadata={"help": "Train the item vectors too."})
+    projection_init: str = field(
+        default="random",
+        metadata={
+            "help": "How the lifting layer and the head start; with orthogonal, the head undoes the lifting.",
+            "choices": ["random", "orthogonal"],
+        },
+    )
+    item_dropout: float = field(default=0.0, metadata={"help": "Dropout on the item vectors that the base reads."})
+    base_dropout: float = field(default=0.0, metadata={"help": "Dropout on what each layer of the base adds."})
+    instruction: str = field(default=PAPER_INSTRUCTION, metadata={"help": "Prompt text before the items."})
+    response: str = field(default=PAPER_RESPONSE, metadata={"help": "Prompt text behind the items."})
+    max_history: int = field(default=50, metadata={"help": "Items before a target that the models see."})
+    head: str = field(default="tied", metadata={"help": "Scoring head.", "choices": ["linear", "tied"]})
+    tuning: str = field(default="lora", metadata={"help": "What is trained of the base.", "choices": ["lora", "full"]})
+    lora_r: int = field(default=PAPER_LORA["r"], metadata={"help": "LoRA rank."})
+    lora_alpha: int = field(default=PAPER_LORA["lora_alpha"], metadata={"help": "LoRA alpha."})
+    lora_dropout: float = field(default=PAPER_LORA["lora_dropout"], metadata={"help": "LoRA dropout."})
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Modules with LoRA. By default gate_proj, up_proj and down_proj, or else all linear layers."},
+    )
+    max_targets: int | None = field(
+        default=None,
+        metadata={
+            "help": "At most so many targets of a user a step of the adapter, drawn anew each epoch. By default all."
+        },
+    )
+    shuffle_histories: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the histories, drawn anew each epoch, that are trained on in random order. Helps "
+            "where it matters which items go together, and little which came first."
+        },
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Evaluations without improvement before training stops."}
+    )
+
+
+@dataclass
+class SASRecArguments:
+    """The ID model that makes the item vectors."""
+
+    sasrec_hidden_size: int = field(default=64, metadata={"help": "Width of the item vectors."})
+    sasrec_layers: int = field(default=2, metadata={"help": "Blocks."})
+    sasrec_heads: int = field(default=1, metadata={"help": "Attention heads."})
+    sasrec_dropout: float = field(default=0.2, metadata={"help": "Dropout."})
+    sasrec_loss: str = field(default="ce", metadata={"help": "Loss.", "choices": ["ce", "sampled_softmax", "bce"]})
+    sasrec_num_negatives: int = field(default=1, metadata={"help": "Negatives a target, for a loss that samples them."})
+    sasrec_learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate."})
+    sasrec_epochs: float = field(default=25, metadata={"help": "Epochs at most."})
+    sasrec_batch_size: int = field(default=128, metadata={"help": "Users a batch."})
+    sasrec_weight_decay: float = field(default=0.0, metadata={"help": "Weight decay."})
+    sasrec_shuffle_histories: float = field(default=0.0, metadata={"help": "As --shuffle_histories, for SASRec."})
+    sasrec_patience: int | None = field(default=3, metadata={"help": "Epochs without improvement before it stops."})
+
+
+def parse_arguments(
+    argv: list[str],
+) -> tuple[DataArguments, ModelArguments, SASRecArguments, TrainingArguments]:
+    """Defaults, then the YAML file, then flags."""
+    parser = HfArgumentParser([DataArguments, ModelArguments, SASRecArguments, TrainingArguments], allow_abbrev=False)  # type: ignore[list-item]
+    parser.add_argument("--config", help="A YAML file of settings, named like the flags; flags win.")
+    parser.set_defaults(
+        output_dir="outputs/e4srec",
+        per_device_eval_batch_size=128,
+        logging_strategy="epoch",
+        dataloader_pin_memory=torch.cuda.is_available(),
+        lr_scheduler_type="cosine",
+        restore_callback_states_from_checkpoint=True,  # patience goes on where it was
+        **SELECT_ON_VALIDATION,
+    )
+    config_parser = argparse.ArgumentParser(add_help=False)
+    config_parser.add_argument("--config")
+    config_parser.add_argument("--dataset")
+    config, flags = config_parser.parse_known_args(argv)
+    if config.dataset is not None:
+        flags += ["--dataset", config.dataset]
+    elif config.config is None:
+        config.config = DEMO_CONFIG
+    if config.config is not None:
+        settings = yaml.safe_load(Path(config.config).read_text(encoding="utf-8")) or {}
+        known = {action.dest for action in parser._actions}
+        if unknown := sorted(set(settings) - known):
+            parser.error(f"{config.config} has settings that are no flags: {', '.join(unknown)}")
+        flags = [*as_flags(settings), *flags]  # the later one wins
+    data, model, sasrec, training, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
+    if model.max_targets is not None and model.max_targets < 1:
+        parser.error(f"--max_targets must be at least 1, not {model.max_targets}")
+    for name, share in (
+        ("shuffle_histories", model.shuffle_histories),
+        ("sasrec_shuffle_histories", sasrec.sasrec_shuffle_histories),
+    ):
+        if not 0 <= share <= 1:
+            parser.error(f"--{name} is a share of the histories, from 0 to 1, and not {share}")
+    if model.model == "sasrec" and model.item_embeddings is not None:
+        parser.error("--model sasrec trains item vectors: leave out --item_embeddings.")
+    return data, model, sasrec, training
+
+
+def as_flags(settings: dict[str, Any]) -> list[str]:
+    """Settings of a YAML file as command-line flags, so that they are checked like them."""
+    flags: list[str] = []
+    for name, value in settings.items():
+        if isinstance(value, list):
+            flags += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            flags += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return flags
+
+
+def card_settings(*parts: Any) -> dict[str, Any]:
+    """The settings that a model card tells, of those that the model's config does not tell it already."""
+    left_out = ("overwrite", "rank_test", "model", "base_model", "user_column", "items_column", "negatives_seed")
+    settings = {name: value for part in parts for name, value in vars(part).items()}
+    return {name: value for name, value in settings.items() if name not in left_out and not name.startswith("lora_")}
+
+
+def card_seeds(data: DataArguments) -> dict[str, Any]:
+    """The seeds that a model card tells besides those of the training arguments."""
+    return {"negatives_seed": data.negatives_seed} if data.negatives is not None else {}

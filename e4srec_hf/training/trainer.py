@@ -1,0 +1,240 @@
+"""Training: the `Trainer` of transformers, ranking the validation targets as it goes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from datasets import Dataset
+from huggingface_hub import CommitInfo
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
+
+from ..data.collator import SequenceCollator
+from ..data.item_tokenizer import check_vocabulary
+from ..data.splits import cut_into_segments
+from ..data.streaming import StreamedSequences
+from ..evaluation.metrics import mean_metrics
+from ..evaluation.ranking import rank_targets
+from ..hub.push import push_folder
+from ..modeling import E4SRecModel, SASRecModel
+from .prepare import prepare_for_training
+from .saving import save_trained
+
+#: What makes a `TrainingArguments` select on validation: give these, or say otherwise.
+SELECT_ON_VALIDATION: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 1,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "ndcg@10",
+    "greater_is_better": True,
+}
+
+
+class RankingTrainer(Trainer):
+    """A `Trainer` for `SASRecModel` and `E4SRecModel`: trains on every target, evaluates by full ranking.
+
+    A batch counts users, and a step has all their targets: the loss is the mean over these. The paper's batch of 16
+    counts targets, each with its history in a row of its own; two or three users of Amazon Beauty have as many.
+    [`targets_a_step`] tells how many a step has. Choose the learning rate for that number, and ``max_targets`` to keep
+    users with long histories from ruling a step.
+    ``train_sampling_strategy="group_by_length"`` puts histories of similar length into a batch.
+
+    Evaluation gives ``hr@K``, ``ndcg@K`` and ``mrr`` of the last item of each row. Ranks are taken on the device, batch
+    by batch, and only they are gathered.
+
+    Args:
+        model: The model.
+        args: As for any `Trainer`; ``per_device_train_batch_size`` counts users, each with up to ``max_history``
+            targets. ``remove_unused_columns`` is switched off, for the collator reads raw item ids.
+        tokenizer: The item tokenizer; checkpoints hold it too.
+        train_dataset: Rows with ``item_ids``: every item is a target. A `Dataset`, or [`StreamedSequences`].
+        eval_dataset: Rows with ``item_ids``: the last item is the target.
+        exclude_seen: Whether evaluation hides the items of the history.
+        max_targets: At most so many targets of a row a step, drawn anew each epoch; ``None`` is all of them.
+        shuffle_histories: Share of the rows, drawn anew each epoch, whose items are put in random order: for data in
+            which it matters which items go together, and little which came first. Evaluation keeps the order.
+        all_targets: Whether users with more than ``max_history`` items are trained on all of them, see
+            [`cut_into_segments`], or as in the paper on the last ``max_history``. They are several rows then.
+        early_stopping_patience: Evaluations without improvement before training stops; ``None`` never stops early.
+        kwargs: Anything else that `Trainer` takes.
+
+    Raises:
+        ValueError: If the tokenizer is not the model's; if labels are to be smoothed, which the loss cannot do; or if
+            streamed rows are to be cut or sorted.
+    """
+
+    def __init__(
+        self,
+        model: E4SRecModel | SASRecModel,
+        args: TrainingArguments,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        train_dataset: Dataset | StreamedSequences | None = None,
+        eval_dataset: Dataset | None = None,
+        exclude_seen: bool = True,
+        max_targets: int | None = None,
+        shuffle_histories: float = 0.0,
+        all_targets: bool = False,
+        early_stopping_patience: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_vocabulary(tokenizer, model.config.vocab_size)
+        if args.label_smoothing_factor:
+            raise ValueError("The loss over the catalogue smooths no labels: leave label_smoothing_factor at 0.")
+        if isinstance(train_dataset, StreamedSequences) and (
+            all_targets or args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
+        ):
+            raise ValueError("Streamed rows are not cut or sorted: leave out all_targets and train_sampling_strategy.")
+        args.remove_unused_columns = False
+        prepare_for_training(model)
+        max_history = model.config.max_history
+        if isinstance(train_dataset, Dataset) and all_targets:
+            train_dataset = cut_into_segments(train_dataset, max_history)
+        if isinstance(train_dataset, Dataset) and args.train_sampling_strategy in (
+            "group_by_length",
+            "batch_rebalance",
+        ):
+            lengths = [min(len(items), max_history + 1) for items in train_dataset["item_ids"]]
+            train_dataset = train_dataset.remove_columns(
+                [name for name in train_dataset.column_names if name == args.length_column_name]
+            ).add_column(args.length_column_name, lengths)
+        collator = SequenceCollator(
+            tokenizer,
+            "all",
+            max_history=max_history,
+            first_item=model.scores_first_item,
+            max_targets=max_targets,
+            shuffle_histories=shuffle_histories,
+            seed=args.data_seed if args.data_seed is not None else args.seed,
+        )
+        callbacks = [_DrawAnew(collator), *(kwargs.pop("callbacks", None) or [])]
+        if early_stopping_patience is not None:
+            callbacks.append(EarlyStoppingCallback(early_stopping_patience))
+        super().__init__(
+            model,
+            args,
+            data_collator=collator,
+            processing_class=tokenizer,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            compute_metrics=_ranking_metrics,
+            callbacks=callbacks,
+            **kwargs,
+        )
+        self.exclude_seen = exclude_seen
+        self.evaluation_collator = SequenceCollator(tokenizer, "last")
+
+    def targets_a_step(self) -> float:
+        """How many targets an optimizer step has on average, over all processes and accumulated batches.
+
+        Streamed rows are read once for that.
+        """
+        collator, rows = cast(SequenceCollator, self.data_collator), cast(Dataset, self.train_dataset)
+        most = min(collator.max_targets or collator.max_history, collator.max_history)
+        lengths = [len(items) - (not collator.first_item) for items in rows["item_ids"]]
+        per_user = sum(max(min(length, most), 0) for length in lengths) / max(len(lengths), 1)
+        return per_user * self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Only note the repo's name: [`push_to_hub`] makes it."""
+        self.hub_model_id = self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name  # type: ignore[assignment]
+        self.push_in_progress = None
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing: a checkpoint has no figures yet, and its optimizer is pickled."""
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> CommitInfo | None:
+        """Save model and item tokenizer to ``output_dir`` and push them as one commit, with the card that lies there.
+
+        This is when ``--push_to_hub`` pushes; ``hub_strategy`` and ``blocking`` change nothing.
+        """
+        if self.hub_model_id is None:
+            self.init_hf_repo()
+        info = None
+        if self.is_world_process_zero():
+            directory = str(self.args.output_dir)
+            model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+            save_trained(model, cast(PreTrainedTokenizerBase, self.processing_class), directory)
+            info = push_folder(
+                directory,
+                str(self.hub_model_id),
+                commit_message=commit_message,
+                private=self.args.hub_private_repo if private is None else private,
+                token=token or self.args.hub_token,
+                revision=revision or self.args.hub_revision,
+            )
+        self.accelerator.wait_for_everyone()
+        return info
+
+    @contextmanager
+    def _last_item_is_target(self) -> Iterator[None]:
+        training_collator = self.data_collator
+        self.data_collator = self.evaluation_collator
+        try:
+            yield
+        finally:
+            self.data_collator = training_collator
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """As `Trainer.get_eval_dataloader`, with the last item of each row as its target."""
+        with self._last_item_is_target():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
+        """In order, also where training batches are grouped by length."""
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """As `Trainer.get_test_dataloader`, with the last item of each row as its target."""
+        with self._last_item_is_target():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, Tensor, Tensor]:
+        """The ranks of a batch in the place of its logits, and its targets as labels."""
+        with torch.no_grad(), self.accelerator.autocast():  # as the trainer wraps around forward
+            ranks, targets = rank_targets(
+                self.accelerator.unwrap_model(model), self._prepare_inputs(inputs), exclude_seen=self.exclude_seen
+            )
+        return None, ranks, targets
+
+
+class _DrawAnew(TrainerCallback):
+    """Tells the collator which epoch it is."""
+
+    def __init__(self, collator: SequenceCollator) -> None:
+        self.collator = collator
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self.collator.set_epoch(int(state.epoch or 0))
+
+
+def _ranking_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    ranks, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    return mean_metrics(ranks[targets > 0])

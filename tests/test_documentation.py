@@ -1,0 +1,103 @@
+"""The documentation fits the code: imports on its pages work, commands take their flags, every module has a page."""
+
+import ast
+import dataclasses
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from transformers import TrainingArguments
+
+from e4srec_hf.cli.main import app
+from e4srec_hf.training import arguments
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+#: Modules that have no page of the reference: they do the work of the modules that have one.
+INTERNAL = {
+    "e4srec_hf.files",
+    "e4srec_hf.version",
+    *(f"e4srec_hf.cards.{name}" for name in ("markdown",)),
+    *(f"e4srec_hf.convert.{name}" for name in ("reference_lora",)),
+    *(f"e4srec_hf.training.{name}" for name in ("checkpoints", "last_layer", "packed_reading", "packing", "probing")),
+}
+#: Folders of which only the modules on a page are meant to be used from outside.
+INTERNAL_FOLDERS = ("e4srec_hf.cli.", "e4srec_hf.hub.verify.", "e4srec_hf.modeling.", "e4srec_hf.preparation.")
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    """The code blocks of one language on a page."""
+    yield from re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of each line that calls e4srec, comments left out."""
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["e4srec"]:
+                yield words
+
+
+def flags_of(command: str) -> set[str]:
+    """The flags of a command, with ``_`` for ``-``: both are taken."""
+    parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    known = {flag for parameter in parameters for flag in (*parameter.opts, *parameter.secondary_opts)}
+    if command == "train":
+        parts = (arguments.DataArguments, arguments.ModelArguments, arguments.SASRecArguments, TrainingArguments)
+        known |= {"--config"} | {f"--{field.name}" for part in parts for field in dataclasses.fields(part)}
+    return {flag.replace("-", "_") for flag in known}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_imports_on_a_page_work(page: Path) -> None:
+    missing = []
+    for code in blocks(page, "python"):
+        for node in ast.walk(ast.parse(code.replace("…", "..."))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("e4srec_hf"):
+                module = importlib.import_module(str(node.module))
+                missing += [f"{node.module}.{alias.name}" for alias in node.names if not hasattr(module, alias.name)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_on_a_page_take_their_flags(page: Path) -> None:
+    unknown = [
+        (command, word)
+        for _, command, *words in commands(page)
+        for word in words
+        if word.startswith("--") and word.partition("=")[0].replace("-", "_") not in flags_of(command)
+    ]
+    assert unknown == []
+
+
+def test_flags_in_the_table_of_settings_exist() -> None:
+    table = [line for line in (ROOT / "docs" / "train.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    named = set(re.findall(r"(--\w+)", "\n".join(table))) - {"--include_seen"}  # of evaluate and recommend
+    assert len(named) > 20
+    assert sorted(flag for flag in named if flag.replace("-", "_") not in flags_of("train")) == []
+
+
+def test_every_command_is_on_a_page() -> None:
+    shown = {words[1] for page in PAGES for words in commands(page)}
+    assert sorted(set(typer.main.get_command(app).commands) - shown) == []  # type: ignore[attr-defined]
+
+
+def test_every_module_has_a_page() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    documented = set(re.findall(r"^::: (\S+)", pages, re.MULTILINE))
+    files = [(path, "e4srec_hf") for path in (ROOT / "e4srec_hf").rglob("*.py")]
+    files += [(path, "e4srec_hf.modeling") for path in (ROOT / "modeling").glob("*.py")]
+    modules = set()
+    for path, package in files:
+        inside = path.relative_to(ROOT / package.rpartition(".")[2]).with_suffix("")
+        if inside.name not in ("__init__", "__main__"):
+            modules.add(".".join((package, *inside.parts)))
+    undocumented = {name for name in modules - documented - INTERNAL if not name.startswith(INTERNAL_FOLDERS)}
+    assert sorted(undocumented) == []
+    assert sorted(INTERNAL - modules) == []
