@@ -29,7 +29,7 @@ lint: .venv/.package  ## ruff and mypy
 	$(BIN)/mypy
 
 docs: .venv/.package  ## Build the documentation into site/; a broken link or reference is an error
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 record: .venv/.package  ## After a change in modeling/: record its hashes as those of the present version
 	$(BIN)/python -P -m e4srec_hf.hub.verify --record e4srec_hf/hub/verify/released_code.json

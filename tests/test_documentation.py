@@ -21,10 +21,16 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Modules that have no page of the reference: they do the work of the modules that have one.
 INTERNAL = {
     "e4srec_hf.files",
+    "e4srec_hf.registration",
     "e4srec_hf.version",
-    *(f"e4srec_hf.cards.{name}" for name in ("markdown",)),
-    *(f"e4srec_hf.convert.{name}" for name in ("reference_lora",)),
-    *(f"e4srec_hf.training.{name}" for name in ("checkpoints", "last_layer", "packed_reading", "packing", "probing")),
+    "e4srec_hf.cards.markdown",
+    "e4srec_hf.convert.reference_lora",
+    "e4srec_hf.training.attention_masks",
+    "e4srec_hf.training.checkpoints",
+    "e4srec_hf.training.last_layer",
+    "e4srec_hf.training.layers",
+    "e4srec_hf.training.packed_reading",
+    "e4srec_hf.training.packing",
 }
 #: Folders of which only the modules on a page are meant to be used from outside.
 INTERNAL_FOLDERS = ("e4srec_hf.cli.", "e4srec_hf.hub.verify.", "e4srec_hf.modeling.", "e4srec_hf.preparation.")
@@ -86,6 +92,19 @@ def test_flags_in_the_table_of_settings_exist() -> None:
 def test_every_command_is_on_a_page() -> None:
     shown = {words[1] for page in PAGES for words in commands(page)}
     assert sorted(set(typer.main.get_command(app).commands) - shown) == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "reference").glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_of_the_reference_names_all_that_its_room_exports(page: Path) -> None:
+    room = importlib.import_module("e4srec_hf" if page.stem == "index" else f"e4srec_hf.{page.stem}")
+    shown = {
+        alias.name
+        for code in blocks(page, "python")
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and node.module == room.__name__
+        for alias in node.names
+    }
+    assert shown == {name for name in getattr(room, "__all__", ()) if not name.startswith("__")}
 
 
 def test_every_module_has_a_page() -> None:
