@@ -245,6 +245,11 @@ def tar_file():
         (pickle.dumps({"weights": TABLE, "epoch": 3}), "epoch is a int; expected a tensor"),
         (zipped_torch(b"\x80\x02K\x01."), "holds a int"),
     ],
+    ids=[
+        *("empty", "JSON", "start of a zip", "start of an older file", "tar", "cut off"),
+        *("memo", "extension", "bytes", "nested tuples", "a dictionary in itself"),
+        *("list", "a whole number in a dictionary", "a whole number in a zip"),
+    ],
 )
 def test_what_is_no_file_of_tensors_is_named(tmp_path, content, message):
     (tmp_path / "file").write_bytes(content)
