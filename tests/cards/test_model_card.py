@@ -365,6 +365,6 @@ def test_a_card_says_what_became_of_the_catalogue(make_model, base_dir, item_tok
     remove_items(model, grown, ["a", "item 3", "item 4"])
     save_trained(model, grown, tmp_path)
     limits = card_of(tmp_path).split("## Limits")[1]
-    assert "It knows only the 32 items of its catalogue" in limits
+    assert "The model knows only the 32 items of its catalogue" in limits
     assert "The last 2 items were added by their vectors after training" in limits
     assert "3 items are retired" in limits

@@ -60,7 +60,7 @@ def test_only_the_header_of_weights_on_a_hub_is_fetched(hub_here, base_dir, item
 @pytest.mark.parametrize(
     ("files", "where", "what"),
     [
-        ({"losses.py": HOSTILE_CODE}, "losses.py", "differs from release"),
+        ({"histories.py": HOSTILE_CODE}, "histories.py", "differs from release"),
         ({"tools/extra.py": HOSTILE_CODE}, "tools/extra.py", "does not contain"),
         ({"training_args.bin": HOSTILE_PICKLE}, "training_args.bin", "unpickled"),
         ({"plot.png": HOSTILE_PICKLE}, "plot.png", "begins like a pickle"),
@@ -117,7 +117,7 @@ def test_custom_code_of_a_base_that_transformers_has_is_a_note_because_it_is_nev
 
 
 def test_a_hub_that_does_not_answer_could_not_be_checked(pushed, hub_here, tmp_path):
-    hub_here.fail("*/losses.py", status=404, times=9)
+    hub_here.fail("*/histories.py", status=404, times=9)
     assert verify("org/model", cache_dir=tmp_path / "1").exit_status == 2
     hub_here.commit("org/private", {"config.json": "{}"}, private=True)
     assert verify("org/private", token=False).exit_status == 2

@@ -21,18 +21,18 @@ CODE = importlib.import_module("e4srec_hf.hub.verify.released_code")
 def test_files_of_two_releases_are_told_apart(fresh, monkeypatch):
     now = released_code()[__version__]
     newer = {model: files | {"ranking.py": sha256(b"newer").hexdigest()} for model, files in now.items()}
-    newest = {model: files | {"ranking.py": "", "losses.py": ""} for model, files in now.items()}
+    newest = {model: files | {"ranking.py": "", "histories.py": ""} for model, files in now.items()}
     monkeypatch.setattr(CODE, "released_code", lambda: {__version__: now, "8.0": newer, "9.0": newest})
     assert verify(fresh).release == __version__
     (fresh / "ranking.py").write_bytes(b"newer")
     assert verify(fresh).release == "8.0"
-    (fresh / "losses.py").write_bytes(b"older")
+    (fresh / "histories.py").write_bytes(b"older")
     monkeypatch.setattr(
-        CODE, "released_code", lambda: {"0.0": {"e4srec": {"losses.py": sha256(b"older").hexdigest()}}, "8.0": newer}
+        CODE, "released_code", lambda: {"0.0": {"e4srec": {"histories.py": sha256(b"older").hexdigest()}}, "8.0": newer}
     )
     verification = verify(fresh)
     assert verification.release is None
-    assert find(verification, "losses.py", "is from release 0.0, but most files are from 8.0")
+    assert find(verification, "histories.py", "is from release 0.0, but most files are from 8.0")
 
 
 def test_the_code_of_this_version_is_recorded(fresh, tmp_path, item_tokenizer):

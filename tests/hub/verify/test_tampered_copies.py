@@ -53,7 +53,7 @@ def one_byte(folder):
 
 
 def hostile_module(folder):
-    file = folder / "losses.py"
+    file = folder / "histories.py"
     file.write_text(HOSTILE_CODE + file.read_text())
 
 
@@ -103,20 +103,20 @@ def id_twice(content):
 TAMPERED = {
     # the code
     "a changed byte": (one_byte, "modeling_e4srec.py", f"differs from release {__version__}"),
-    "code before the code": (hostile_module, "losses.py", "differs from release"),
+    "code before the code": (hostile_module, "histories.py", "differs from release"),
     "other line ends": (windows_line_ends, "ranking.py", "only in its line endings"),
     "a missing module": (lambda folder: (folder / "saving.py").unlink(), "saving.py", "is missing"),
     "a further module": (write("extra.py", HOSTILE_CODE), "extra.py", "does not contain"),
     "a module in a subfolder": (write("a/b/extra.py", HOSTILE_CODE), "a/b/extra.py", "does not contain"),
     "a copy in a subfolder": (
-        lambda folder: shutil.copy(folder / "losses.py", folder / "base"),
-        "base/losses.py",
+        lambda folder: shutil.copy(folder / "histories.py", folder / "base"),
+        "base/histories.py",
         "does not contain",
     ),
     "a hidden module": (write(".extra.py", HOSTILE_CODE), ".extra.py", "does not contain"),
-    "a module in capitals": (write("LOSSES.PY", HOSTILE_CODE), "LOSSES.PY", "code that no release contains"),
-    "a compiled module": (write("__pycache__/losses.pyc", "?"), "__pycache__/losses.pyc", "code that no release"),
-    "a shared library": (write("losses.so", b"\x7fELF"), "losses.so", "code that no release contains"),
+    "a module in capitals": (write("HISTORIES.PY", HOSTILE_CODE), "HISTORIES.PY", "code that no release contains"),
+    "a compiled module": (write("__pycache__/histories.pyc", "?"), "__pycache__/histories.pyc", "code that no release"),
+    "a shared library": (write("histories.so", b"\x7fELF"), "histories.so", "code that no release contains"),
     "a versioned library": (write("libx.so.1", b"\x7fELF"), "libx.so.1", "not known to be harmless"),
     "a shell script": (write("setup.sh", "true"), "setup.sh", "code that no release contains"),
     "a notebook": (write("usage.ipynb", "{}"), "usage.ipynb", "code that no release contains"),
@@ -142,7 +142,7 @@ TAMPERED = {
     "a Git LFS pointer": (
         write(WEIGHTS, "version https://git-lfs.github.com/spec/v1\n"),
         WEIGHTS,
-        "pointer of Git LFS",
+        "is a Git LFS pointer",
     ),
     "weights cut off": (cut_off, WEIGHTS, "is not a complete safetensors file"),
     "something behind the weights": (something_behind, WEIGHTS, "is not a complete safetensors file"),
@@ -179,7 +179,7 @@ TAMPERED = {
         "auto_map is .*evil/repo--",
     ),
     "another module": (config(auto_map=AUTO_MAP | {"AutoModel": "evil.E4SRecModel"}), "config.json", "auto_map is"),
-    "a further class": (config(auto_map=AUTO_MAP | {"AutoTokenizer": "losses.X"}), "config.json", "auto_map is"),
+    "a further class": (config(auto_map=AUTO_MAP | {"AutoTokenizer": "histories.X"}), "config.json", "auto_map is"),
     "no auto_map": (config(auto_map=None), "config.json", "auto_map is None"),
     "a key twice": (key_twice, "config.json", "duplicate key"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json", "is missing"),

@@ -167,7 +167,7 @@ def test_what_is_not_there_could_not_be_checked(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
 def test_a_file_that_may_not_be_read_could_not_be_checked(fresh):
-    (fresh / "losses.py").chmod(0)
+    (fresh / "histories.py").chmod(0)
     assert verify(fresh).exit_status == 2
 
 
