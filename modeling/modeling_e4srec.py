@@ -384,12 +384,16 @@ class E4SRecModel(Recommender):
 
     def _vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
         """``(targets, width)`` vectors of the targets in ``rows`` that follow ``preceding`` of the ``items``."""
+        hidden = self.reader.read(self.reading_task(), items, self._project, rows, preceding)  # (targets, hidden)
+        hidden = hidden.to(self.score.weight.dtype)
+        return hidden if self.config.head == "linear" else self.score(hidden)
+
+    def reading_task(self) -> ReadingTask:
+        """What the reader needs to know of this model."""
         tokens = text_embeddings(self.base)
         prompt = tokens(self.instruction_ids), tokens(self.response_ids)  # (tokens, hidden) each
         kept = None if torch.is_grad_enabled() or self.base.training else KeptInstruction.of(self)
-        task = ReadingTask(self.base, prompt, self.config.max_history, kept)
-        hidden = self.reader.read(task, items, self._project, rows, preceding).to(self.score.weight.dtype)
-        return hidden if self.config.head == "linear" else self.score(hidden)
+        return ReadingTask(self.base, prompt, self.config.max_history, kept)
 
     def _project(self, ids: Tensor) -> Tensor:
         """``(rows, items)`` ids to ``(rows, items, hidden)``."""

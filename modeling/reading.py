@@ -154,9 +154,13 @@ class PlainReader:
     def instruction(self, task: ReadingTask, n_items: int) -> Tensor | ReadInstruction:
         """The instruction for rows of up to ``n_items`` items: read once, or its ``(tokens, hidden)`` vectors."""
         base, tokens = task.base, task.prompt[0]
-        if is_checkpointing(base) or not len(tokens) or self.why_not_shared(task, n_items):
+        if not self.shares_instruction(task, n_items):
             return tokens
         return read_instruction(base, tokens) if task.kept is None else task.kept.read(base, tokens)
+
+    def shares_instruction(self, task: ReadingTask, n_items: int) -> bool:
+        """Whether the instruction is read once for all rows."""
+        return bool(len(task.prompt[0])) and not is_checkpointing(task.base) and not self.why_not_shared(task, n_items)
 
     def why_not_shared(self, task: ReadingTask, n_items: int) -> str:
         """Why rows cannot share the instruction; empty where the numerical check has found that they can."""

@@ -1,4 +1,4 @@
-"""Out again: the LoRA of an adapter as PEFT saves it, for tools that know PEFT and not E4SRec."""
+"""The LoRA of an adapter as PEFT saves it, for tools that know PEFT and not E4SRec."""
 
 import copy
 import os
@@ -7,15 +7,27 @@ from typing import cast
 
 from peft import PeftConfig, TaskType, get_peft_model_state_dict
 from safetensors.torch import save_file
-from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME
 
-from ..modeling.configuration_e4srec import E4SRecConfig
+from ..modeling import E4SRecModel
 from ..modeling.saving import staged_directory
 
 
-def export_peft(base: PreTrainedModel, config: E4SRecConfig, directory: str | os.PathLike[str]) -> None:
-    """Write the LoRA of ``base`` as a PEFT adapter. See [`E4SRecModel.export_peft`]."""
+def export_peft(model: E4SRecModel, directory: str | os.PathLike[str]) -> None:
+    """Write the LoRA weights, merged or not, as `PeftModel.from_pretrained(base, directory)` loads them.
+
+    That base is what `AutoModel` loads, without a language-modelling head. The item table, the input projection and
+    the scoring head have no place in a PEFT adapter.
+
+    Args:
+        model: An adapter.
+        directory: The folder to write.
+
+    Raises:
+        ValueError: If there is no LoRA.
+        FileExistsError: If ``directory`` holds the ``config.json`` of a model.
+    """
+    base, config = model.base, model.config
     if config.tuning != "lora":
         raise ValueError(f'There is no LoRA to export: the base was trained whole (tuning="{config.tuning}").')
     if Path(directory, CONFIG_NAME).exists():

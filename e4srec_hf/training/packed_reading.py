@@ -104,7 +104,7 @@ class PackedReader(PlainReader):
         """
         base, prompt = task.base, task.prompt
         attention = base.config.get_text_config()._attn_implementation
-        shared = isinstance(self.instruction(task, n_items), ReadInstruction)
+        shared = self.shares_instruction(task, n_items)
         key = (attention, prompt[0].dtype, prompt[0].device, *map(len, prompt), shared)
         old = self._verdicts.get(key)
         if old is not None and (not old.passed or (old.n_items >= n_items and old.n_targets >= n_targets)):
@@ -119,6 +119,11 @@ class PackedReader(PlainReader):
         if not verdict.passed:
             logger.warning(f"Each target is read in a row of its own, which takes much longer: {verdict.reason}.")
         return verdict
+
+
+def packing_of(model: Any) -> Verdict:
+    """Whether a model that is prepared for training reads a history once for all its targets, and why not."""
+    return model.reader.packing(model.reading_task())
 
 
 def select(windows: Windows, chosen: Tensor) -> tuple[Windows, Tensor]:

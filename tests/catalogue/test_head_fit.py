@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from e4srec_hf import head_fit
+from e4srec_hf.catalogue import head_fit
 from e4srec_hf.catalogue.head_fit import fit_rows
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from e4srec_hf.modeling import ranking
-from e4srec_hf.modeling.ranking import ScoreChunks, catalogue_scores
+from e4srec_hf.modeling.ranking import catalogue_scores, score_chunks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
@@ -20,8 +20,8 @@ from e4srec_hf.evaluation.popularity import PopularityModel
 from e4srec_hf.evaluation.ranking import evaluate_ranking
 from e4srec_hf.training.saving import save_trained
 from e4srec_hf.training.trainer import RankingTrainer
-from tests.conftest import ITEM_DIM, VOCAB, random_batch, run_without_package
-from tests.test_training import arguments
+from tests.conftest import ITEM_DIM, VOCAB, random_batch, ranks_of, run_without_package
+from tests.training.test_trainer import arguments
 
 KINDS = ["linear", "tied", "full", "bfloat16", "sasrec"]
 NEW_IDS = ["a new one", "новая книга", "[PAD] too"]
@@ -50,7 +50,7 @@ def everything(model, ids, mask, targets):
     old = list(range(2, VOCAB))
     best = model.recommend(ids, mask, top_k=VOCAB - 2, candidates=old)
     given_labels = model(ids, mask, labels=ids.masked_fill(mask == 0, -100))
-    ranks = model.target_ranks(ids, mask, targets, candidates=torch.tensor([old]).expand(len(ids), -1))
+    ranks = ranks_of(model, ids, mask, targets, candidates=torch.tensor([old]).expand(len(ids), -1))
     scores = [model(ids, mask).logits[:, :VOCAB], given_labels.logits[:, :VOCAB], best.scores, ranks.double()]
     return [*(tensor.detach() for tensor in scores), best.item_ids]
 
@@ -113,7 +113,7 @@ def test_scores_of_a_part_do_not_depend_on_the_parts_behind_it(rows, width, size
         parts = catalogue[:end].clone().tensor_split([border for border in ends if border < end])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranking, "SCORES_AT_A_TIME", chunk)
-            chunks = list(ScoreChunks(vectors, parts))
+            chunks = list(score_chunks(vectors, parts))
         assert [first for first, _ in chunks] == [0, *np.cumsum([part.shape[1] for _, part in chunks])[:-1]]
         assert all(part.numel() <= max(chunk, rows) for _, part in chunks)
         return catalogue_scores(vectors, parts), torch.cat([part for _, part in chunks], dim=1)

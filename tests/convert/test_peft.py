@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from e4srec_hf import E4SRecModel
+from e4srec_hf.convert import export_peft
 
-from ..conftest import INSTRUCTION, RESPONSE, stir_lora
+from tests.conftest import INSTRUCTION, RESPONSE, stir_lora
 
 TEXT = torch.tensor([[5, 6, 7, 8, 9, 3]])
 
@@ -47,7 +48,7 @@ def states(base):
 )
 def test_peft_computes_the_same_hidden_states(trained, base_dir, tmp_path, lora, dtype):
     model = trained(dtype, lora=lora)
-    model.export_peft(tmp_path / "peft")
+    export_peft(model, tmp_path / "peft")
     base = AutoModel.from_pretrained(base_dir, dtype=dtype)
     bare = states(base)
     exported = PeftModel.from_pretrained(base, tmp_path / "peft").eval()
@@ -57,10 +58,10 @@ def test_peft_computes_the_same_hidden_states(trained, base_dir, tmp_path, lora,
 
 def test_a_merged_adapter_exports_the_same_files(trained, tmp_path):
     model = trained()
-    model.export_peft(tmp_path / "before")
+    export_peft(model, tmp_path / "before")
     model.merge_adapter()
     merged = states(model.base)
-    model.export_peft(tmp_path / "merged")
+    export_peft(model, tmp_path / "merged")
     assert torch.equal(states(model.base), merged)
     before, after = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("before", "merged"))
     assert before.keys() == after.keys()
@@ -70,7 +71,7 @@ def test_a_merged_adapter_exports_the_same_files(trained, tmp_path):
 def test_a_reloaded_adapter_exports_the_same_files(trained, tmp_path):
     model = trained()
     model.save_pretrained(tmp_path / "ours")
-    model.export_peft(tmp_path / "before")
+    export_peft(model, tmp_path / "before")
     AutoModel.from_pretrained(tmp_path / "ours").export_peft(tmp_path / "after")
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
@@ -92,7 +93,7 @@ def test_the_folder_is_peft_s_alone_and_names_the_base(trained, base_dir, tmp_pa
 def test_the_model_still_trains(trained, tmp_path):
     """The settings that are written are a copy: an exported adapter is for inference, the model is not."""
     model = trained()
-    model.export_peft(tmp_path / "peft")
+    export_peft(model, tmp_path / "peft")
     assert not model.base.peft_config["default"].inference_mode
     assert any(parameter.requires_grad for name, parameter in model.named_parameters() if ".lora_" in name)
 
@@ -102,7 +103,7 @@ def test_an_adapter_folder_of_ours_is_left_alone(trained, tmp_path):
     model.save_pretrained(tmp_path / "ours")
     before = {file.name for file in (tmp_path / "ours").iterdir()}
     with pytest.raises(FileExistsError, match=r"ours holds a config\.json.*folder of its own"):
-        model.export_peft(tmp_path / "ours")
+        export_peft(model, tmp_path / "ours")
     assert {file.name for file in (tmp_path / "ours").iterdir()} == before
 
 

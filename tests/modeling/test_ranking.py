@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from e4srec_hf.evaluation.ranking import target_ranks
 from hypothesis import given
 from hypothesis import strategies as st
 
 from e4srec_hf import SASRecConfig, SASRecModel
-from tests.conftest import VOCAB, random_batch
+from e4srec_hf.evaluation import ranking
+from e4srec_hf.evaluation.ranking import target_ranks
+from tests.conftest import VOCAB, random_batch, ranks_of
 
 V = 9
 
@@ -35,13 +36,16 @@ def test_ranks_equal_a_walk_over_the_catalogue(data):
     ids = st.lists(st.lists(st.integers(0, V - 1), min_size=3, max_size=3), min_size=rows, max_size=rows)
     seen, candidates = data.draw(st.none() | ids), data.draw(st.none() | ids)
     retired = data.draw(st.lists(st.integers(2, V - 1), max_size=3))
-    ranks = target_ranks(
-        chunks_of(torch.tensor(scores), data.draw(st.integers(1, V))),
-        torch.tensor(targets),
-        seen=None if seen is None else torch.tensor(seen),
-        candidates=None if candidates is None else torch.tensor(candidates),
-        retired=torch.tensor(retired) if retired else None,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "SCORES_AT_A_TIME", data.draw(st.integers(1, V * rows)))
+        ranks = target_ranks(
+            rows_of(torch.tensor(scores)),
+            V,
+            torch.tensor(targets),
+            seen=None if seen is None else torch.tensor(seen),
+            candidates=None if candidates is None else torch.tensor(candidates),
+            retired=torch.tensor(retired) if retired else None,
+        )
     expected = [
         plain_rank(
             scores[row],
@@ -54,19 +58,19 @@ def test_ranks_equal_a_walk_over_the_catalogue(data):
     assert ranks.tolist() == expected
 
 
-def chunks_of(scores, size):
-    return [(first, scores[:, first : first + size]) for first in range(0, scores.shape[1], size)]
+def rows_of(scores):
+    return lambda rows: scores[rows]
 
 
 def test_constant_scores_give_the_worst_rank():
-    assert target_ranks([(0, torch.zeros(1, V))], torch.tensor([4])).tolist() == [V - 2]
+    assert target_ranks(rows_of(torch.zeros(1, V)), V, torch.tensor([4])).tolist() == [V - 2]
 
 
 def test_nan_scores_are_an_error():
     scores = torch.zeros(3, V)
     scores[1, 5] = math.nan
-    with pytest.raises(ValueError, match="scores of 1 of 3 histories hold NaN"):
-        target_ranks([(0, scores)], torch.tensor([2, 3, 4]))
+    with pytest.raises(ValueError, match="scores of 1 of 3 histories are NaN"):
+        target_ranks(rows_of(scores), V, torch.tensor([2, 3, 4]))
 
 
 def test_recommendations_are_the_best_of_the_sorted_scores(make_model):
@@ -114,12 +118,12 @@ def test_what_the_mask_hides_is_not_seen_whatever_else_is_in_the_batch(kind, mak
     ids = torch.tensor([[5, 6, 7, 8, 20], [8, 9, 10, 11, 12]])
     mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]])
     targets = torch.tensor([7, 12])
-    together, ranks = model.recommend(ids, mask, top_k=VOCAB - 6), model.target_ranks(ids, mask, targets)
+    together, ranks = model.recommend(ids, mask, top_k=VOCAB - 6), ranks_of(model, ids, mask, targets)
     for row in range(2):
         history = ids[row : row + 1, : int(mask[row].sum())]
         alone = model.recommend(history, top_k=VOCAB - 6)
         assert torch.equal(together.item_ids[row], alone.item_ids[0])
-        assert ranks[row] == model.target_ranks(history, None, targets[row : row + 1])
+        assert ranks[row] == ranks_of(model, history, None, targets[row : row + 1])
     assert ranks.isfinite().all()
 
 
@@ -127,8 +131,8 @@ def test_ranks_are_taken_without_dropout(make_model):
     model = make_model(lora={"r": 4, "lora_dropout": 0.5})
     ids, mask = random_batch()
     targets = torch.tensor([3, 4, 5, 6, 7])
-    expected = model.target_ranks(ids, mask, targets)
-    assert torch.equal(model.train().target_ranks(ids, mask, targets), expected)
+    expected = ranks_of(model, ids, mask, targets)
+    assert torch.equal(ranks_of(model.train(), ids, mask, targets), expected)
     assert model.training
 
 

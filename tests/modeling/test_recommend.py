@@ -10,7 +10,8 @@ from e4srec_hf.modeling.bases import lora_layers
 from torch import nn
 
 from e4srec_hf import SASRecConfig, SASRecModel
-from tests.conftest import BASE_CONFIGS, VOCAB, random_batch
+from e4srec_hf.evaluation import ranking as evaluation_ranking
+from tests.conftest import BASE_CONFIGS, VOCAB, InstructionInEachRow, random_batch, ranks_of
 
 
 def tokens_run(model):
@@ -23,9 +24,9 @@ def tokens_run(model):
 
 
 def afresh(model, ids, mask):
-    """Scores of the same model without anything kept."""
+    """Scores of a copy of the model that reads the instruction in each row."""
     other = copy.deepcopy(model)
-    other.reader.plain = True
+    other.reader = InstructionInEachRow()
     return other.recommend(ids, mask, top_k=VOCAB - 2, exclude_seen=False)
 
 
@@ -38,17 +39,52 @@ def assert_up_to_date(model, ids, mask):
 
 
 @pytest.mark.parametrize("kind", list(BASE_CONFIGS))
-def test_the_instruction_is_read_once_for_all_calls(kind, make_model):
+def test_the_instruction_is_read_once_for_all_batches_of_a_call(kind, make_model):
     model = make_model(kind)
     ids, mask = random_batch()
-    model.recommend(ids, mask)
+    whole = model.recommend(ids, mask)
     shapes = tokens_run(model)
-    best = model.recommend(ids, mask)
-    again = model.recommend(ids, mask)
-    longest = int(((ids > 1) & mask.bool()).sum(1).max()) + len(model.config.response_ids)
-    assert shapes == [(len(ids), longest)] * 2
-    assert torch.equal(best.scores, again.scores)
+    parts = model.recommend(ids, mask, batch_size=2)
+    instruction, response = len(model.config.instruction_ids), len(model.config.response_ids)
+    n_items = sorted(((ids > 1) & mask.bool()).sum(1).tolist(), reverse=True)
+    assert shapes == [(1, instruction), *((len(n_items[i : i + 2]), n_items[i] + response) for i in (0, 2, 4))]
+    torch.testing.assert_close(parts.scores, whole.scores, rtol=1e-5, atol=1e-5)
     assert_up_to_date(model, ids, mask)
+
+
+def test_a_kept_instruction_is_read_once_for_all_calls_in_it_and_not_after_it(make_model):
+    model = make_model()
+    ids, mask = random_batch()
+    outside = model.recommend(ids, mask)
+    shapes = tokens_run(model)
+    longest = int(((ids > 1) & mask.bool()).sum(1).max()) + len(model.config.response_ids)
+    instruction = (1, len(model.config.instruction_ids))
+    with model.kept_instruction() as kept:
+        inside = [model.recommend(ids, mask) for _ in range(2)]
+        with torch.no_grad():
+            logits = model(ids, mask).logits
+    assert shapes == [instruction, *[(len(ids), longest)] * 3]
+    assert all(torch.equal(outside.scores, best.scores) for best in inside)
+    shapes.clear()
+    with kept:
+        model.recommend(ids, mask)
+    assert shapes == [(len(ids), longest)]
+    shapes.clear()
+    with torch.no_grad():
+        assert torch.equal(model(ids, mask).logits, logits)
+    assert shapes == [instruction, (len(ids), longest)]
+
+
+def test_a_kept_instruction_is_that_of_one_model_alone(make_model):
+    one, other = make_model(), make_model(instruction="Other: ")
+    ids, mask = random_batch()
+    expected = other.recommend(ids, mask)
+    with one.kept_instruction():
+        one.recommend(ids, mask)
+        assert torch.equal(other.recommend(ids, mask).scores, expected.scores)
+        with other.kept_instruction():
+            assert torch.equal(other.recommend(ids, mask).scores, expected.scores)
+            assert_up_to_date(one, ids, mask)
 
 
 def optimizer_step(model):
@@ -92,27 +128,31 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", list(CHANGES))
-def test_what_is_kept_is_forgotten_when_anything_changes(change, make_model):
+def test_nothing_is_kept_between_calls_whatever_changes(change, make_model):
     model = make_model()
     ids, mask = random_batch()
     before = model.recommend(ids, mask, top_k=VOCAB - 2, exclude_seen=False)
-    assert model.reader._kept is not None
-    kept = model.reader._kept[-1]
     with torch.no_grad() if change != "training" else torch.enable_grad():
         CHANGES[change](model)
     assert_up_to_date(model, ids, mask)
-    assert model.reader._kept[-1] is not kept
     after = model.recommend(ids, mask, top_k=VOCAB - 2, exclude_seen=False)
     if change != "merging":
         assert not torch.equal(before.scores, after.scores)
 
 
-def test_training_takes_gradients_through_the_instruction_and_keeps_nothing(make_model):
-    model = make_model()
+def test_training_takes_gradients_through_the_instruction_also_where_it_is_kept(make_model):
+    model = make_model(lora={"r": 4, "lora_dropout": 0.0})
     ids, mask = random_batch()
-    model.recommend(ids, mask)
-    model(ids, mask, labels=ids.masked_fill(mask == 0, -100)).loss.backward()
-    assert model.reader._kept is None
+    labels = ids.masked_fill(mask == 0, -100)
+    model(ids, mask, labels=labels).loss.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    with model.kept_instruction():
+        model.recommend(ids, mask)
+        model(ids, mask, labels=labels).loss.backward()
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
@@ -143,9 +183,13 @@ def test_never_more_than_a_chunk_of_scores_is_built(make_model, monkeypatch):
     ids, mask = random_batch(rows=9)
     model = make_model()
     model.recommend(ids, mask, batch_size=4)
-    model.target_ranks(ids[:4], mask[:4], torch.tensor([3, 4, 5, 6]))
     assert max(sizes) <= 40
-    assert sum(sizes) == 9 * VOCAB + 2 * 4 * VOCAB  # ranking goes through the catalogue twice
+    assert sum(sizes) == 9 * VOCAB
+    monkeypatch.setattr(evaluation_ranking, "SCORES_AT_A_TIME", 2 * VOCAB)
+    monkeypatch.setattr(evaluation_ranking, "catalogue_scores", spy)
+    sizes.clear()
+    ranks_of(model, ids[:4], mask[:4], torch.tensor([3, 4, 5, 6]))
+    assert sizes == [2 * VOCAB] * 2
 
 
 def test_many_histories_are_sorted_by_length_longest_first(make_model):
@@ -157,7 +201,7 @@ def test_many_histories_are_sorted_by_length_longest_first(make_model):
     shapes = tokens_run(model)
     model.recommend(ids, mask, batch_size=20)
     response = len(model.config.response_ids)
-    assert shapes == [(20, 29 + response), (20, 1 + response)]
+    assert shapes[1:] == [(20, 29 + response), (20, 1 + response)]
 
 
 def test_several_threads_may_ask_at_once(make_model):
@@ -169,12 +213,18 @@ def test_several_threads_may_ask_at_once(make_model):
         return model.recommend(*batch, top_k=9)
 
     expected = [ask(batch) for batch in batches]
-    model.reader._kept = None
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(ask, batches))
-    for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one.item_ids, other.item_ids)
-        assert torch.equal(one.scores, other.scores)
+    kept = model.kept_instruction()
+
+    def ask_kept(batch):
+        with kept:
+            return ask(batch)
+
+    for question in (ask, ask_kept):
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(question, batches))
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one.item_ids, other.item_ids)
+            assert torch.equal(one.scores, other.scores)
 
 
 def test_no_histories_are_no_recommendations(make_model):
@@ -192,10 +242,12 @@ def test_sasrec_ranks_in_chunks_too(monkeypatch):
     model = SASRecModel(SASRecConfig(vocab_size=VOCAB, hidden_size=8)).eval()
     ids = torch.randint(2, VOCAB, (5, 6))
     whole = model.recommend(ids, top_k=8)
-    ranks = model.target_ranks(ids, None, torch.tensor([2, 3, 4, 5, 6]), exclude_seen=False)
+    targets = torch.tensor([2, 3, 4, 5, 6])
+    ranks = ranks_of(model, ids, None, targets, exclude_seen=False)
     monkeypatch.setattr(ranking, "SCORES_AT_A_TIME", 17)
+    monkeypatch.setattr(evaluation_ranking, "SCORES_AT_A_TIME", 2 * VOCAB)
     assert torch.equal(model.recommend(ids, top_k=8, batch_size=2).item_ids, whole.item_ids)
-    assert torch.equal(model.target_ranks(ids, None, torch.tensor([2, 3, 4, 5, 6]), exclude_seen=False), ranks)
+    assert torch.equal(ranks_of(model, ids, None, targets, exclude_seen=False), ranks)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -234,5 +286,5 @@ def test_there_must_be_something_to_merge_and_room_for_it(make_model, base_dir, 
         make_model("gpt2", lora={"r": 4, "lora_bias": True}).merge_adapter()
     model = make_model()
     model.base.is_quantized = True
-    with pytest.raises(ValueError, match="A quantized base has no room for LoRA weights"):
+    with pytest.raises(ValueError, match="LoRA cannot be merged into a quantized base"):
         model.merge_adapter()

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from e4srec_hf.training.losses import sample_unseen
 from torch.nn import functional as F
 
 from e4srec_hf import SASRecConfig, SASRecModel
+from e4srec_hf.training.losses import sample_unseen
 from tests.conftest import VOCAB, random_batch
 
 

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from e4srec_hf.modeling import losses
-from e4srec_hf.training.losses import catalogue_cross_entropy
 from torch.nn import functional as F
+
+from e4srec_hf.training import losses
+from e4srec_hf.training.losses import catalogue_cross_entropy
 
 
 def plain(vectors, catalogue, targets):

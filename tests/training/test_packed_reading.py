@@ -4,8 +4,6 @@ import logging
 
 import pytest
 import torch
-from e4srec_hf.training.packed_reading import is_causal
-from e4srec_hf.modeling.probing import packs_targets
 from transformers import (
     BertConfig,
     BertModel,
@@ -19,9 +17,17 @@ from transformers import (
     Qwen3NextModel,
 )
 
-from tests.conftest import BASE_CONFIGS, random_batch
+from e4srec_hf.training import prepare_for_training
+from e4srec_hf.training.packed_reading import check_packing, is_causal, packing_of
+from tests.conftest import BASE_CONFIGS, InstructionInEachRow, random_batch
 
 NO_DROPOUT = {"r": 4, "lora_dropout": 0.0}
+
+
+@pytest.fixture
+def make_model(make_model):
+    """Models that read packed."""
+    return lambda *args, **config: prepare_for_training(make_model(*args, **config))
 
 
 def random_targets(ids, mask, seed=0):
@@ -44,13 +50,14 @@ def rows_run(model):
 def both_ways(model, ids, mask, labels):
     """Output and gradients, packed and with one row a target."""
     results = []
-    for packs in (True, False):
-        model.reader.plain = not packs
+    packed = model.reader
+    for reader in (packed, InstructionInEachRow()):
+        model.reader = reader
         model.zero_grad()
         output = model(ids, mask, labels=labels)
         output.loss.backward()
         results.append((output, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
-    model.reader.plain = False
+    model.reader = packed
     return results
 
 
@@ -80,7 +87,7 @@ def test_loss_logits_and_gradients_are_those_of_one_row_a_target(kind, attention
     ids, mask = random_batch(rows=6, width=14, seed=seed)
     labels = random_targets(ids, mask, seed)
     rows = rows_run(model)
-    assert model.packing.passed
+    assert packing_of(model).passed
     model(ids, mask, labels=labels)  # probes what else there is to probe
     rows.clear()
     assert_equal_ways(model, ids, mask, labels)
@@ -102,7 +109,7 @@ def test_the_same_without_instruction_without_response_and_with_short_windows(ki
 def test_sliding_windows_shorter_and_longer_than_the_row_are_exact(kind, window, make_base, make_model):
     model = make_model(make_base(kind, sliding_window=window), lora=NO_DROPOUT)
     ids, mask = random_batch(rows=6, width=14, seed=4)
-    assert model.packing.passed
+    assert packing_of(model).passed
     assert_equal_ways(model, ids, mask, random_targets(ids, mask))
 
 
@@ -111,7 +118,7 @@ def test_layers_with_and_without_a_window_in_one_base(make_base, make_model):
     assert set(base.config.layer_types) == {"full_attention", "sliding_attention"}
     model = make_model(base, lora=NO_DROPOUT)
     ids, mask = random_batch(rows=6, width=14, seed=5)
-    assert model.packing.passed
+    assert packing_of(model).passed
     assert_equal_ways(model, ids, mask, random_targets(ids, mask))
 
 
@@ -201,14 +208,14 @@ def test_a_base_that_cannot_share_falls_back_with_one_warning_and_stays_right(
         for _ in range(2):
             output = model(ids, mask, labels=labels)
     warnings = [record.message for record in caplog.records if "takes much longer" in record.message]
-    verdict = model.packing
+    verdict = packing_of(model)
     assert verdict.passed == (kind != "bert" and not response)  # nothing behind the items: looking back is enough
     assert len(warnings) == (not verdict.passed)
     if warnings:
         assert verdict.reason.startswith(REASONS[kind])
         assert verdict.reason in warnings[0]
     assert_equal_ways(model, ids, mask, labels)
-    model.reader.plain = True  # alone, each target gives the same
+    model.reader = InstructionInEachRow()  # alone, each target gives the same
     expected = []
     for row in range(len(ids)):
         for column in range(ids.shape[1]):
@@ -222,9 +229,10 @@ def test_a_base_that_cannot_share_falls_back_with_one_warning_and_stays_right(
 def test_flash_attention_is_not_even_tried_with_a_response(make_model, monkeypatch):
     model = make_model()
     monkeypatch.setattr(model.base.config, "_attn_implementation_internal", "flash_attention_2")
-    monkeypatch.setattr("e4srec_hf.modeling.probing.is_causal", lambda base: True)  # flash attention is not installed
-    instruction, response = model._prompt()
-    verdict = packs_targets(model.base, instruction, response, 4, 5, shared=False)
+    monkeypatch.setattr(
+        "e4srec_hf.training.packed_reading.is_causal", lambda base: True
+    )  # flash attention is not installed
+    verdict = check_packing(model.base, *model.reading_task().prompt, 4, 5, shared=False)
     assert not verdict.passed
     assert verdict.reason.startswith("flash attention takes no mask of its own")
 
@@ -236,22 +244,22 @@ def test_decoders_pass_in_every_precision_and_the_random_state_is_left_alone(kin
     assert is_causal(base)
     model = make_model(base)
     random_state = torch.get_rng_state()
-    assert model.packing.passed, model.packing.reason
+    assert packing_of(model).passed, packing_of(model).reason
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
 @pytest.mark.parametrize("kind", list(REASONS))
 def test_others_fail_in_half_precision_too(kind, make_model, text_tokenizer):
     model = make_model(other_base(kind, len(text_tokenizer)).to(torch.bfloat16), lora={"r": 4} | LORA.get(kind, {}))
-    assert not model.packing.passed
+    assert not packing_of(model).passed
 
 
 def test_a_longer_history_is_probed_before_it_is_relied_on(make_model):
     model = make_model(max_history=300)
-    assert model.packing.n_items == 64
+    assert packing_of(model).n_items == 64
     ids = torch.randint(2, 32, (1, 100))
     model(ids, labels=ids)
-    assert sorted(verdict.n_items for verdict in model.reader._verdicts.values()) == [128, 128, 128]
+    assert packing_of(model).n_items == 128
 
 
 @pytest.mark.parametrize("window", [60, 256])
@@ -275,17 +283,17 @@ def test_a_base_that_goes_by_the_place_in_a_row_is_found_out_on_rows_as_wide_as_
     model = make_model(base, max_history=100, lora=NO_DROPOUT)
     ids = torch.randint(2, 32, (2, 100), generator=torch.Generator().manual_seed(0))
     assert_equal_ways(model, ids, None, ids)
-    assert not model.packing.passed
-    assert model.packing.n_targets >= 101
+    assert not packing_of(model).passed
+    assert packing_of(model).n_targets >= 101
 
 
 def test_a_row_with_more_targets_than_items_is_probed_too(make_model):
     model = make_model(max_history=3, lora=NO_DROPOUT)
-    assert model.packing.n_targets == 4
+    assert packing_of(model).n_targets == 4
     ids, mask = torch.randint(2, 32, (1, 9)), torch.zeros(1, 9, dtype=torch.long)
     mask[0, :2] = 1  # seven targets behind the same two items
     assert_equal_ways(model, ids, mask, ids)
-    assert model.packing.n_targets == 9
+    assert packing_of(model).n_targets == 9
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "opt"])
@@ -293,9 +301,9 @@ def test_a_base_with_few_positions_is_not_probed_beyond_them(kind, make_base, ma
     places = 24
     limit = {"n_positions": places} if kind == "gpt2" else {"max_position_embeddings": places}
     model = make_model(make_base(kind, **limit), lora=NO_DROPOUT)
-    assert model.packing.passed
+    assert packing_of(model).passed
     prompt = len(model.config.instruction_ids) + len(model.config.response_ids)
-    assert model.packing.n_items == places - prompt
+    assert packing_of(model).n_items == places - prompt
     ids = torch.randint(2, 32, (3, 5))
     assert_equal_ways(model, ids, None, ids)
 
@@ -323,7 +331,7 @@ def test_memory_that_runs_out_is_not_taken_for_a_base_that_cannot(make_model):
         lambda *passed: out_of_memory(*passed) if "past_key_values" in passed[2] else None, with_kwargs=True
     )
     with pytest.raises(RuntimeError, match="CUBLAS_STATUS_ALLOC_FAILED"):
-        _ = model.packing
+        _ = packing_of(model)
 
 
 def test_training_gives_no_logits_and_the_loss_of_evaluation(make_model):
@@ -340,7 +348,7 @@ def test_the_probe_takes_the_precision_that_the_trainer_sets(make_model):
     before = torch.backends.fp32_precision
     torch.backends.fp32_precision = "tf32"
     try:
-        assert make_model().packing.passed
+        assert packing_of(make_model()).passed
     finally:
         torch.backends.fp32_precision = before
 

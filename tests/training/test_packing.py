@@ -1,10 +1,11 @@
 """The packed layout against rows made one target at a time."""
 
 import torch
+from e4srec_hf.modeling.histories import windows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e4srec_hf.training.packing import pack_rows, segments_of, visible_slots
+from e4srec_hf.training.packing import pack_rows, visible_slots
 
 
 @st.composite
@@ -25,30 +26,30 @@ IDS = torch.tensor([[100 * row + item for item in range(12)] for row in range(4)
 
 
 @given(targets(), st.booleans())
-def test_a_target_finds_its_history_at_the_front_of_its_segment(drawn, one_each):
+def test_a_target_finds_its_history_at_the_front_of_its_window(drawn, shared):
     rows, preceding, max_history = drawn
-    segments = segments_of(rows, preceding, max_history, one_each=one_each)
-    ids = segments.item_ids(IDS)
-    assert segments.of_target.tolist() == sorted(segments.of_target.tolist())
+    windows = windows_of(rows, preceding, max_history, shared=shared)
+    ids = windows.item_ids(IDS)
+    assert windows.of_target.tolist() == sorted(windows.of_target.tolist())
     for target, (row, count) in enumerate(zip(rows.tolist(), preceding.tolist(), strict=True)):
-        segment, n = int(segments.of_target[target]), int(segments.items_before[target])
-        assert ids[segment, :n].tolist() == history_of(row, count, max_history)
-    for segment, n_items in enumerate(segments.n_items.tolist()):
-        assert not ids[segment, n_items:].any()
+        window, n = int(windows.of_target[target]), int(windows.items_before[target])
+        assert ids[window, :n].tolist() == history_of(row, count, max_history)
+    for window, n_items in enumerate(windows.n_items.tolist()):
+        assert not ids[window, n_items:].any()
     starts = {(r, max(p - max_history, 0)) for r, p in zip(rows.tolist(), preceding.tolist(), strict=True)}
-    assert len(ids) == (len(rows) if one_each else len(starts))
+    assert len(ids) == (len(rows) if not shared else len(starts))
 
 
 @given(targets(), st.integers(0, 3), st.integers(0, 3), st.none() | st.integers(1, 8), st.booleans())
-def test_every_token_sees_what_it_would_see_in_a_row_of_its_own(drawn, n_response, n_before, window, one_each):
+def test_every_token_sees_what_it_would_see_in_a_row_of_its_own(drawn, n_response, n_before, window, shared):
     rows, preceding, max_history = drawn
-    segments = segments_of(rows, preceding, max_history, one_each=one_each)
-    packed = pack_rows(segments, n_response)
+    windows = windows_of(rows, preceding, max_history, shared=shared)
+    packed = pack_rows(windows, n_response)
     if not len(rows):
         assert packed.token.shape == (0, 0)
         return
     visible = visible_slots(packed, n_before, window)
-    ids = segments.item_ids(IDS)
+    ids = windows.item_ids(IDS)
     n_items = ids.shape[1]
 
     def content(row, slot):  # an item, or ("response", place)
@@ -88,9 +89,9 @@ def test_every_token_sees_what_it_would_see_in_a_row_of_its_own(drawn, n_respons
 @given(targets(), st.integers(0, 3))
 def test_a_plain_layout_is_causal_and_counts_its_positions(drawn, n_response):
     rows, preceding, max_history = drawn
-    for one_each in (True, False):
-        packed = pack_rows(segments_of(rows, preceding, max_history, one_each=one_each), n_response)
-        assert packed.is_plain or not one_each
+    for shared in (True, False):
+        packed = pack_rows(windows_of(rows, preceding, max_history, shared=shared), n_response)
+        assert packed.is_plain or shared
         if packed.is_plain:
             filled = torch.arange(packed.token.shape[1]) < packed.length[:, None]
             positions = torch.arange(packed.token.shape[1]).expand_as(packed.position)
@@ -102,7 +103,7 @@ def test_a_plain_layout_is_causal_and_counts_its_positions(drawn, n_response):
 
 def test_a_row_holds_its_items_once_and_a_copy_a_target():
     rows, preceding = torch.zeros(3, dtype=torch.long), torch.tensor([0, 2, 3])  # the picture in the module
-    packed = pack_rows(segments_of(rows, preceding, 50), 2)
+    packed = pack_rows(windows_of(rows, preceding, 50, shared=True), 2)
     assert packed.token.tolist() == [[0, 1, 2, 3, 4, 3, 4, 3, 4]]
     assert packed.position.tolist() == [[0, 1, 2, 0, 1, 2, 3, 3, 4]]
     assert packed.read.tolist() == [4, 6, 8]
