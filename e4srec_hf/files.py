@@ -1,13 +1,18 @@
-"""The files of a model folder by name, and JSON files that are never half-written."""
+"""The files of a model folder by name, the code that travels, and JSON files that are never half-written."""
 
 import json
 import os
 from pathlib import Path, PurePath
 from typing import Any
 
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from . import modeling
 from .modeling.saving import BASE_FILES, TOKENIZER_FILES, WEIGHTS_NAME, staged_directory
 
-#: Figures of test targets.
+CONFIG_NAME = "config.json"
+CARD_NAME = "README.md"
+#: Figures of test targets, with a fingerprint of the model that they belong to.
 EVALUATION_NAME = "evaluation.json"
 #: Facts of the training.
 TRAINING_NAME = "training.json"
@@ -18,11 +23,15 @@ CURVES_NAME = "learning_curves.png"
 #: Recommendations of the trained model, to compare with after loading.
 SAMPLE_NAME = "sample_recommendations.json"
 #: A model cannot be loaded without these.
-REQUIRED_FILES = ("config.json", WEIGHTS_NAME, *TOKENIZER_FILES)
+REQUIRED_FILES = (CONFIG_NAME, WEIGHTS_NAME, *TOKENIZER_FILES)
+#: These show figures of the weights and the catalogue: they are of no use once the model has changed.
+EVALUATION_FILES = (CARD_NAME, EVALUATION_NAME)
 #: These belong to a model where they exist.
-OPTIONAL_FILES = ("README.md", EVALUATION_NAME, TRAINING_NAME, TITLES_NAME, SAMPLE_NAME, CURVES_NAME)
+OPTIONAL_FILES = (*EVALUATION_FILES, TRAINING_NAME, TITLES_NAME, SAMPLE_NAME, CURVES_NAME)
 #: Folder of a base that is saved with its adapter.
 BASE_FOLDER = "base"
+#: Model type to the Python file of the model, which imports all other files.
+MODEL_FILES = {"e4srec": "modeling_e4srec.py", "sasrec": "modeling_sasrec.py"}
 
 
 def is_model_file(name: str) -> bool:
@@ -30,6 +39,44 @@ def is_model_file(name: str) -> bool:
     folder, _, file = name.rpartition("/")
     patterns = {"": (*REQUIRED_FILES, *OPTIONAL_FILES, "*.py"), BASE_FOLDER: BASE_FILES}.get(folder, ())
     return any(map(PurePath(file).match, patterns))
+
+
+def code_files(model_type: str, directory: str | os.PathLike[str] | None = None) -> list[Path]:
+    """The Python files of a model, that of the model first, then its configuration, then the others by name.
+
+    Args:
+        model_type: ``e4srec`` or ``sasrec``.
+        directory: Folder of a saved model. Without one, or where no code has been saved yet, the files are those of
+            this installation, which saving copies.
+    """
+    name = MODEL_FILES[model_type]
+    installed = Path(str(modeling.__file__)).parent
+    model = installed / name if directory is None or not Path(directory, name).is_file() else Path(directory, name)
+    others = {*map(Path, get_relative_import_files(model))} - {model}
+    return [model, *sorted(others, key=lambda file: (not file.name.startswith("configuration_"), file.name))]
+
+
+def travelling_code(source: str | os.PathLike[str]) -> tuple[int, int]:
+    """How much Python a model's repo has: the number of files and the number of their lines.
+
+    Args:
+        source: Folder of a saved model; or a model type, ``e4srec`` or ``sasrec``, for the code of this installation.
+
+    Raises:
+        ValueError: If the folder has no model of this package.
+    """
+    if str(source) in MODEL_FILES:
+        files = code_files(str(source))
+    elif (model_type := read_json(Path(source, CONFIG_NAME)).get("model_type")) in MODEL_FILES:
+        files = code_files(str(model_type), source)
+    else:
+        raise ValueError(f"{source} has no model of this package; model types are {', '.join(MODEL_FILES)}.")
+    return len(files), count_lines(files)
+
+
+def count_lines(files: list[Path]) -> int:
+    """Lines of text files, all together."""
+    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

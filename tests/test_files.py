@@ -16,7 +16,7 @@ def test_what_is_written_is_read_and_nothing_is_left_beside(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{", "is no JSON file"), ("[1]", "holds a list; expected a JSON object")]
+    ("content", "message"), [("{", "is not a JSON file"), ("[1]", "holds a list; expected a JSON object")]
 )
 def test_a_broken_file_is_named(content, message, tmp_path):
     path = tmp_path / "facts.json"

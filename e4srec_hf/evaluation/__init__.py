@@ -1,20 +1,25 @@
 """Evaluation: full ranking of targets, metrics, reports and baselines."""
 
 from .ease import EASE, best_ease
+from .fingerprint import folder_fingerprint, model_fingerprint
 from .metrics import mean_metrics, metrics_with_intervals, user_metrics
 from .popularity import PopularityModel, popularity_skew
 from .ranking import evaluate_ranking, rank_targets, target_ranks
-from .reports import RankingReport, load_reports, results_table, save_reports
+from .reports import Evaluation, RankingReport, load_evaluation, load_reports, results_table, save_reports
 
 __all__ = [
     "EASE",
+    "Evaluation",
     "PopularityModel",
     "RankingReport",
     "best_ease",
     "evaluate_ranking",
+    "folder_fingerprint",
+    "load_evaluation",
     "load_reports",
     "mean_metrics",
     "metrics_with_intervals",
+    "model_fingerprint",
     "popularity_skew",
     "rank_targets",
     "results_table",

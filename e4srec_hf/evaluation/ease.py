@@ -1,4 +1,4 @@
-"""EASE, the linear autoencoder of Steck (arXiv 1905.03375): a strong baseline that knows no order, in closed form."""
+"""EASE, the linear autoencoder of Steck (arXiv 1905.03375): a strong baseline in closed form that ignores order."""
 
 import logging
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ from ..data.item_tokenizer import item_token_ids
 from ..modeling.histories import FIRST_ITEM_ID, PAD_ID
 from .ranking import evaluate_ranking
 
-#: What the regularisation is chosen from.
+#: Regularisation strengths to choose from.
 PENALTIES = (25.0, 50.0, 100.0, 200.0, 400.0, 800.0)
-#: Three matrices of so many items by so many items are 10 GB.
+#: Largest catalogue: three square matrices of this size take 10 GB.
 MOST_ITEMS = 30_000
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class EASE(nn.Module):
 
     Args:
         gram: ``(vocab, vocab)`` ``XᵀX``, see [`gram_matrix`].
-        penalty: Of the weights.
+        penalty: Strength of the L2 regularisation.
     """
 
     weights: Tensor
@@ -52,7 +52,7 @@ class EASE(nn.Module):
 
 
 def gram_matrix(sequences: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """How many users have both items of a pair, ``(vocab, vocab)``."""
+    """``(vocab, vocab)``: the number of users who have both items of a pair."""
     gram = torch.zeros(len(tokenizer), len(tokenizer))
     for items in sequences:
         seen = torch.tensor(item_token_ids(tokenizer, items), dtype=torch.long).unique()
@@ -64,7 +64,7 @@ def gram_matrix(sequences: Iterable[list[str]], tokenizer: PreTrainedTokenizerBa
 def best_ease(
     train: Dataset, validation: Dataset, tokenizer: PreTrainedTokenizerBase, device: str = "cpu"
 ) -> tuple[EASE, dict[str, float]]:
-    """The EASE whose penalty is best on validation, the penalty, and its figures there."""
+    """The EASE with the best penalty on validation, and a dictionary of the penalty and its metrics there."""
     gram = gram_matrix(train["item_ids"], tokenizer).to(device)
     found = []
     for penalty in PENALTIES:
@@ -73,5 +73,5 @@ def best_ease(
         logger.info(f"EASE: {found[-1]}")
     best = max(found, key=lambda entry: entry["ndcg@10"])
     if best["penalty"] in (PENALTIES[0], PENALTIES[-1]):
-        logger.warning(f"EASE's penalty is at the end of what was tried, {PENALTIES}: a better one may lie beyond.")
+        logger.warning(f"The best penalty of EASE is at an end of the grid {PENALTIES}: a better one may lie outside.")
     return EASE(gram, best["penalty"]), best

@@ -1,4 +1,4 @@
-"""From the ranks of targets to HR@K, NDCG@K and MRR, with intervals; from lists of items to how popular they are."""
+"""HR@K, NDCG@K and MRR with intervals, from the ranks of targets; popularity and coverage of lists of items."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 HR_CUTOFFS = (1, 5, 10, 20)
 NDCG_CUTOFFS = (5, 10, 20)
-#: How many percent of the catalogue count as popular.
+#: Percentages of the catalogue that count as popular.
 HEAD_PERCENTS = (1, 10)
 
 
@@ -23,10 +23,10 @@ class Estimate(NamedTuple):
 def user_metrics(
     ranks: ArrayLike, *, hr_cutoffs: Sequence[int] = HR_CUTOFFS, ndcg_cutoffs: Sequence[int] = NDCG_CUTOFFS
 ) -> dict[str, NDArray[np.float64]]:
-    """Each user's metrics, in closed form from the rank of the one target.
+    """The metrics of each user, in closed form from the rank of the only target.
 
-    HR@K is 1 if the rank is at most K. NDCG@K is then ``1 / log2(1 + rank)``, for the ideal ranking has the one target
-    on top. MRR is ``1 / rank`` over the whole ranking.
+    HR@K is 1 if the rank is at most K, and NDCG@K is then ``1 / log2(1 + rank)``, because the ideal ranking has the
+    only target on top. MRR is ``1 / rank`` over the whole ranking.
 
     Args:
         ranks: ``(users,)`` ranks, 1 is best; ``inf`` is a certain miss.
@@ -59,14 +59,14 @@ def mean_metrics(ranks: ArrayLike) -> dict[str, float]:
 def metrics_with_intervals(
     ranks: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Means over users with percentile bootstrap intervals, users being what is resampled.
+    """Means over users with percentile bootstrap intervals; users are resampled.
 
-    A user's metrics hang on the rank alone, so a resample of users is a draw of how often each distinct rank comes up,
-    which is multinomial. That is the same bootstrap at a fraction of the cost.
+    The metrics of a user depend only on the rank. A resample of users is therefore a multinomial draw of the counts of
+    the distinct ranks: the same bootstrap at a fraction of the cost.
 
     Args:
         ranks: As for [`user_metrics`].
-        confidence: Mass inside the interval.
+        confidence: Probability mass inside the interval.
         resamples: Number of resamples.
         seed: Seed of the resampling.
     """
@@ -83,22 +83,22 @@ def metrics_with_intervals(
 
 
 def head_sizes(n_items: int) -> dict[str, int]:
-    """How many items the most popular 1% and 10% of a catalogue are: ``1%`` and ``10%`` to a number, rounded up."""
+    """Number of items in the most popular 1% and 10% of a catalogue, rounded up, by the names ``1%`` and ``10%``."""
     return {f"{percent}%": -(-n_items * percent // 100) for percent in HEAD_PERCENTS}
 
 
 def concentration(items: ArrayLike, popularity: ArrayLike) -> dict[str, float]:
-    """How far a list of items leans towards what is popular, and how evenly it covers the catalogue.
+    """How popular the items of a list are, and how evenly the list covers the catalogue.
 
     Args:
-        items: ``(any,)`` numbers of items from 0 on, each as often as it comes up.
-        popularity: ``(catalogue,)`` how often each item stands in the training data. Of items that stand there equally
-            often, those that come first in the catalogue count as more popular.
+        items: ``(any,)`` item numbers, counted from 0, with repetitions.
+        popularity: ``(catalogue,)`` number of occurrences of each item in the training data. Of items with the same
+            number, those that come first in the catalogue count as more popular.
 
     Returns:
         ``count``, the length of the list; ``1%`` and ``10%``, the share of the list that is among the most popular 1%
-        and 10% of the catalogue; ``coverage``, the share of the catalogue that comes up in the list; ``gini``, the Gini
-        coefficient of how often each item of the catalogue comes up: 0 is equally often.
+        and 10% of the catalogue; ``coverage``, the share of the catalogue that occurs in the list; ``gini``, the Gini
+        coefficient of the number of occurrences of each item of the catalogue: 0 if all occur equally often.
 
     Raises:
         ValueError: If the list is empty, or an item is outside the catalogue.

@@ -1,4 +1,4 @@
-"""What is popular: a baseline in the dialect of the models, and how far recommendations lean towards it."""
+"""Popularity: a baseline with the interface of the models, and the popularity bias of recommendations."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,12 +17,12 @@ from .metrics import concentration, head_sizes
 
 
 class PopularityModel(nn.Module):
-    """Scores every item by how often it stands in the training sequences, whoever asks.
+    """Scores every item by its number of occurrences in the training sequences, for all users alike.
 
     Args:
         sequences: Training sequences as lists of raw ids.
         tokenizer: The item tokenizer.
-        retired_items: Tokens of items that are never recommended, as in the config of the model beside it.
+        retired_items: Token ids of items that are never recommended, as in the config of the model it is compared with.
     """
 
     counts: Tensor
@@ -52,25 +52,25 @@ def popularity_skew(
     max_users: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure how far the recommendations of models lean towards what is popular.
+    """Measure the popularity bias of the recommendations of models.
 
-    Beside them stand the training data itself and the targets of the same users, which say how far the data leans.
+    The training data and the targets of the same users are measured too, for comparison.
 
     Args:
         models: Name to a model and its item tokenizer.
-        train: Training rows with ``item_ids``: what is popular is counted here.
-        test: Rows of users; the last item is the target, and recommendations follow the items before it. Users with
-            no known item before it are passed over.
-        tokenizer: The item tokenizer whose catalogue counts.
-        top_k: How many recommendations a user has; the whole catalogue where it is smaller.
-        exclude_seen: Whether items of the history are hidden.
-        max_users: Where there are more, so many are drawn.
-        seed: Of that draw.
+        train: Training rows with ``item_ids``, which define how popular an item is.
+        test: Rows with ``item_ids``: the last item is the target, and recommendations follow the items before it.
+            Users without a known item before the target are left out.
+        tokenizer: The item tokenizer, which defines the catalogue.
+        top_k: Number of recommendations per user; the whole catalogue if it is smaller.
+        exclude_seen: Whether the items of the history are hidden.
+        max_users: If there are more users, this many are drawn at random.
+        seed: Seed of the draw.
 
     Returns:
-        Plain values for JSON: ``top_k``, ``exclude_seen``, ``n_users`` measured ``of_users``, ``heads`` (how many items
-        the popular ones are, see `head_sizes`) and ``rows``, a name to its [`concentration`]: ``training data``,
-        ``test targets``, then the models.
+        Plain values for JSON: ``top_k``, ``exclude_seen``, ``n_users`` measured ``of_users``, ``heads`` (the number of
+        popular items, see `head_sizes`) and ``rows``, name to [`concentration`]: ``training data``, ``test targets``,
+        then the models.
 
     Raises:
         ValueError: If no user has a known item before the target.
@@ -99,9 +99,9 @@ def popularity_skew(
         "test targets": known([targets[row] for row in chosen]),
     }
     for name, (model, own) in models.items():
-        batch = tokenize_histories(own, histories).to(model.catalogue.device)
+        batch = tokenize_histories(own, histories).to(model.scoring_vectors.device)
         best = model.recommend(**batch, top_k=top_k, exclude_seen=exclude_seen)
-        recommended = best.item_ids[best.scores > -torch.inf]  # what fills up a row is no recommendation
+        recommended = best.item_ids[best.scores > -torch.inf]  # without the padding of short rows
         lists[name] = known(item_token_ids(tokenizer, own.convert_ids_to_tokens(recommended.tolist())))
     popularity = np.bincount(lists["training data"], minlength=size)
     return {

@@ -1,4 +1,4 @@
-"""Evaluation: the rank of each user's target in the whole catalogue, batch by batch on the device."""
+"""Evaluation: the rank of each user's target in the whole catalogue, computed on the device in batches."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -33,13 +33,14 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
     """Rank the last item of each row, as [`SequenceCollator`] with ``targets="last"`` marks it.
 
     Args:
-        model: Any model of the dialect; it scores the history, which is the row without its target.
+        model: Any model with the interface of this package's; it scores the history, which is the row without its
+            target.
         batch: ``input_ids``, ``attention_mask``, ``labels`` and, for sampled negatives, ``candidates``.
         exclude_seen: Whether the history is hidden from the ranking.
 
     Returns:
-        The ranks ``(batch,)`` and the targets ``(batch,)``. A target of -100 means that the row has none, and its
-        rank means nothing. A model that cannot score without a history misses where there is none: the rank is ``inf``.
+        The ranks ``(batch,)`` and the targets ``(batch,)``. A target of -100 means that the row has none; its rank is
+        to be ignored. If a model cannot score an empty history, the rank after one is ``inf``.
 
     Raises:
         ValueError: If a score is NaN.
@@ -48,7 +49,7 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
     answerable = has_target(labels)
     history = batch["attention_mask"] * (torch.arange(labels.shape[1], device=labels.device) < labels.shape[1] - 1)
     targets = labels[:, -1]
-    if not getattr(model, "scores_first_item", True):  # nothing to go by: the target stays a miss
+    if not getattr(model, "scores_first_item", True):  # an empty history cannot be scored: the target is a miss
         answerable = answerable & history.any(dim=1)
     ranks = torch.full(targets.shape, torch.inf, device=targets.device)
     if answerable.any():
@@ -93,12 +94,12 @@ def target_ranks(
     """Rank of each target among the eligible items, 1 is best. Ties count against the target.
 
     Args:
-        scores_of: Scores of some rows. As many rows are asked for at a time as have 64 MiB of scores.
-        vocab_size: Scores of a row.
+        scores_of: Computes the scores of some rows: at a time, as many rows as have 64 MiB of scores.
+        vocab_size: Number of scores in a row.
         targets: ``(batch,)`` item ids.
-        seen: ``(batch, any)`` item ids to hide. A target among them is a certain miss.
+        seen: ``(batch, any)`` item ids to hide. A target among them is a miss.
         candidates: ``(batch, any)`` negatives that the target is ranked among; ``None`` is the whole catalogue.
-        retired: ``(any,)`` item ids to hide in every row. A target among them is a certain miss too.
+        retired: ``(any,)`` item ids to hide in every row. A target among them is a miss too.
 
     Returns:
         ``(batch,)`` float32; ``inf`` for a target that is hidden.
@@ -133,24 +134,24 @@ def evaluate_ranking(
     """Rank the last item of every row of ``dataset`` after the items before it.
 
     Args:
-        model: `E4SRecModel`, `SASRecModel`, `PopularityModel` or any module of the same dialect.
+        model: `E4SRecModel`, `SASRecModel`, `PopularityModel` or any module with the same interface.
         dataset: ``validation`` or ``test`` of `leave_one_out`. A column ``candidates`` of raw ids, see
             `with_candidates`, ranks each target among those instead of the whole catalogue.
         tokenizer: The item tokenizer of the model.
         exclude_seen: Whether the items of the history are hidden. A target that is in the history is then a miss, as
             a retired target always is.
-        batch_size: Users a batch; they are ranked where the model is.
+        batch_size: Users per batch.
 
     Returns:
         A [`RankingReport`].
 
     Raises:
-        ValueError: If a score is NaN, no row has a target in the catalogue, or the tokenizer is not the model's.
+        ValueError: If a score is NaN, no row has a target in the catalogue, or the tokenizer does not fit the model.
     """
     if isinstance(model, PreTrainedModel):
         check_vocabulary(tokenizer, model.config.vocab_size)
     if not len(dataset):
-        raise ValueError("There is nobody to evaluate: the data set is empty. Has every user fewer than three items?")
+        raise ValueError("There is nobody to evaluate: the data set is empty. Do all users have less than three items?")
     collate = SequenceCollator(tokenizer, targets="last")
     columns = [name for name in ("item_ids", "candidates") if name in dataset.column_names]
     by_length = np.argsort([-len(items) for items in dataset["item_ids"]], kind="stable")  # as recommend does

@@ -1,4 +1,4 @@
-"""Reports of evaluations: figures with their protocol, as a table and as ``evaluation.json``."""
+"""Reports of evaluations: metrics with their protocol, as a table and as ``evaluation.json``."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,26 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import EVALUATION_NAME, read_json, write_json
+from ..modeling.saving import AtomicSaveMixin
+from .fingerprint import folder_fingerprint, model_fingerprint
 from .metrics import Estimate
 
 
 @dataclass(frozen=True)
 class RankingReport:
-    """What an evaluation found, and under which protocol.
+    """Metrics of one model, with the protocol of the evaluation.
 
     Attributes:
-        metrics: Name to mean and 95% interval over users.
+        metrics: Metric name to its mean over users and 95% interval.
         ranks: ``(users,)`` rank of each target; ``inf`` for a target that is hidden with the seen items. Empty in a
             report that was read from a file.
-        n_users: Users in the means.
-        n_without_target: Users left out because their target is not in the catalogue.
+        n_users: Number of users that the means are taken over.
+        n_without_target: Number of users left out because their target is not in the catalogue.
         exclude_seen: Whether the items of a user's history were hidden.
-        candidates: What a target was ranked among: the whole catalogue, or how many sampled negatives; and how many
-            items are retired.
+        candidates: What the targets were ranked among, in words: the whole catalogue or sampled negatives, and how
+            many items are retired.
     """
 
     metrics: dict[str, Estimate]
-    ranks: NDArray[np.float64] = field(repr=False)
+    ranks: NDArray[np.float64] = field(repr=False, compare=False)
     n_users: int
     n_without_target: int
     exclude_seen: bool
@@ -43,7 +45,7 @@ class RankingReport:
         return f"ranked among {self.candidates}, seen items {seen}, {self.n_users} users{left_out}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the ranks, for JSON."""
+        """The report without the ranks, for JSON."""
         return {
             "metrics": {name: estimate._asdict() for name, estimate in self.metrics.items()},
             "n_users": self.n_users,
@@ -60,7 +62,7 @@ class RankingReport:
 
 
 def results_table(reports: Mapping[str, RankingReport], names: Sequence[str] = ("hr@10", "ndcg@10")) -> str:
-    """A Markdown table: a row a model, a column a metric, each mean with its interval."""
+    """A Markdown table: one row per model, one column per metric, each mean with its interval."""
     header = ["model", *(name.upper() for name in names)]
     rows = [
         [model, *(f"{m.value:.4f} [{m.low:.4f}, {m.high:.4f}]" for m in (report.metrics[name] for name in names))]
@@ -72,31 +74,70 @@ def results_table(reports: Mapping[str, RankingReport], names: Sequence[str] = (
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def save_reports(reports: Mapping[str, Mapping[str, RankingReport]], directory: str | os.PathLike[str]) -> None:
-    """Write ``evaluation.json`` beside a model.
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluation.json`` says of a model.
+
+    Attributes:
+        reports: Kind of ranking (``full``, ``sampled``) to model name to report, without the ranks.
+        popularity_skew: What `popularity_skew` found; ``None`` where it was not measured.
+    """
+
+    reports: dict[str, dict[str, RankingReport]] = field(default_factory=dict)
+    popularity_skew: dict[str, Any] | None = None
+
+
+def save_reports(
+    reports: Mapping[str, Mapping[str, RankingReport]],
+    directory: str | os.PathLike[str],
+    *,
+    popularity_skew: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``evaluation.json`` beside a saved model, with the model's fingerprint.
 
     Args:
         reports: Kind of ranking (``full``, ``sampled``) to model name to report.
-        directory: The folder.
+        directory: Folder of the model that was evaluated.
+        popularity_skew: What `popularity_skew` found.
     """
-    content = {kind: {name: report.to_dict() for name, report in table.items()} for kind, table in reports.items()}
+    content: dict[str, Any] = {"fingerprint": folder_fingerprint(directory)}
+    if popularity_skew is not None:
+        content["popularity_skew"] = dict(popularity_skew)
+    for kind, rows in reports.items():
+        content[kind] = {name: report.to_dict() for name, report in rows.items()}
     write_json(Path(directory, EVALUATION_NAME), content)
 
 
-def load_reports(directory: str | os.PathLike[str]) -> dict[str, dict[str, RankingReport]]:
-    """What [`save_reports`] wrote, without the ranks; empty where there is no ``evaluation.json``.
+def load_evaluation(directory: str | os.PathLike[str], model: AtomicSaveMixin | None = None) -> Evaluation:
+    """What [`save_reports`] wrote; empty where there is no ``evaluation.json``, or it belongs to another model.
+
+    Args:
+        directory: Folder of a model.
+        model: The model that the figures must belong to; by default the one in the folder.
 
     Raises:
         ValueError: If the file holds anything else.
     """
     path = Path(directory, EVALUATION_NAME)
     content = read_json(path)
+    if not content:
+        return Evaluation()
+    fingerprint = folder_fingerprint(directory) if model is None else model_fingerprint(model)
+    if content.pop("fingerprint", None) != fingerprint:
+        return Evaluation()
     try:
-        return {
-            kind: {name: RankingReport.from_dict(report) for name, report in table.items()}
-            for kind, table in content.items()
+        skew = content.pop("popularity_skew", None)
+        reports = {
+            kind: {name: RankingReport.from_dict(report) for name, report in rows.items()}
+            for kind, rows in content.items()
         }
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} does not hold the reports of evaluations ({error!r}): remove it, and rank the test targets again."
+            f"{path} does not hold the reports of evaluations ({error!r}): remove it, and evaluate the model again."
         ) from error
+    return Evaluation(reports, skew)
+
+
+def load_reports(directory: str | os.PathLike[str]) -> dict[str, dict[str, RankingReport]]:
+    """The reports of [`load_evaluation`]: kind of ranking to model name to report."""
+    return load_evaluation(directory).reports

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ir_measures import RR, Success, nDCG
 
-from e4srec_hf import ranking_metric
+from e4srec_hf.evaluation import ranking_metric
 from e4srec_hf.evaluation.metrics import HR_CUTOFFS, NDCG_CUTOFFS, mean_metrics, metrics_with_intervals, user_metrics
 
 

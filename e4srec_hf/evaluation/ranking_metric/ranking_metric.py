@@ -5,11 +5,11 @@ from typing import Any
 import datasets
 import evaluate
 
-from ..metrics import HR_CUTOFFS, NDCG_CUTOFFS, user_metrics
+from e4srec_hf.evaluation.metrics import HR_CUTOFFS, NDCG_CUTOFFS, user_metrics
 
 _DESCRIPTION = """
-Ranking metrics for one target a user, in closed form from its rank: HR@K is 1 if the rank is at most K, NDCG@K is then
-1 / log2(1 + rank), MRR is 1 / rank. A rank of infinity is a certain miss.
+Ranking metrics for one target per user, in closed form from its rank: HR@K is 1 if the rank is at most K, NDCG@K is
+then 1 / log2(1 + rank), MRR is 1 / rank. A rank of infinity is a miss.
 """
 
 _INPUTS = """
@@ -23,7 +23,7 @@ Returns:
 
 
 class RankingMetric(evaluate.Metric):  # type: ignore[name-defined]
-    """``evaluate.load(e4srec_hf.ranking_metric.PATH)``, then ``add_batch(predictions=ranks)`` and ``compute()``."""
+    """Load it with ``evaluate.load(e4srec_hf.evaluation.ranking_metric.PATH)``; the predictions are ranks."""
 
     def _info(self) -> Any:
         return evaluate.MetricInfo(  # type: ignore[attr-defined]
