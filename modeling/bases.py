@@ -3,8 +3,10 @@
 import copy
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import torch
 from huggingface_hub import snapshot_download
@@ -231,8 +233,11 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
             f"init_lora_weights one of {HARMLESS_STARTS}."
         )
     base.requires_grad_(False)
+    # PEFT imports bitsandbytes for any base, which takes a second, unless it seems not to be installed
+    unseen = patch.multiple("peft.tuners.lora.model", create=True, is_bnb_available=bool, is_bnb_4bit_available=bool)
     try:
-        inject_adapter_in_model(LoraConfig(**config.lora), base)
+        with nullcontext() if getattr(base, "is_quantized", False) else unseen:
+            inject_adapter_in_model(LoraConfig(**config.lora), base)
     except ValueError as error:
         linear = sorted({name.rpartition(".")[2] for name, m in base.named_modules() if isinstance(m, nn.Linear)})
         raise ValueError(

@@ -59,9 +59,14 @@ def check_no_nan(scores: Tensor) -> None:
 
 
 def mask_ineligible_items(
-    scores: Tensor, first: int, seen: Tensor | None, candidates: Tensor | None, retired: Tensor | None
+    scores: Tensor,
+    first: int,
+    seen: Tensor | None,
+    candidates: Tensor | None,
+    retired: Tensor | None,
+    value: float = -torch.inf,
 ) -> None:
-    """Write ``-inf`` over the scores of special tokens and of items that must not be recommended, in place.
+    """Write ``value`` over the scores of special tokens and of items that must not be recommended, in place.
 
     Args:
         scores: ``(rows, chunk)``.
@@ -69,6 +74,7 @@ def mask_ineligible_items(
         seen: ``(rows, any)`` item ids to hide.
         candidates: ``(rows, any)`` item ids to choose from; ``None`` is the whole catalogue.
         retired: ``(any,)`` item ids to hide in every row.
+        value: What to write.
     """
 
     def places(ids: Tensor) -> tuple[Tensor, Tensor]:  # rows and columns of the ids that are in the chunk
@@ -78,13 +84,13 @@ def mask_ineligible_items(
     if candidates is not None:
         chosen = places(candidates)
         kept = scores[chosen]
-        scores.fill_(-torch.inf)[chosen] = kept
+        scores.fill_(value)[chosen] = kept
     if seen is not None:
-        scores[places(seen)] = -torch.inf
+        scores[places(seen)] = value
     if retired is not None:
         inside = (retired >= first) & (retired < first + scores.shape[1])
-        scores.index_fill_(1, retired[inside] - first, -torch.inf)
-    scores[:, : max(FIRST_ITEM_ID - first, 0)] = -torch.inf
+        scores.index_fill_(1, retired[inside] - first, value)
+    scores[:, : max(FIRST_ITEM_ID - first, 0)] = value
 
 
 def best_items(

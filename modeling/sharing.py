@@ -32,6 +32,8 @@ def share_base(model: PreTrainedModel) -> PreTrainedModel:
         for name, child in parent.named_children():
             if isinstance(child, BaseTunerLayer):
                 setattr(parent, name, child.get_base_layer())
+    for module in twin.modules():  # what training put in for the other adapter
+        vars(module).pop("base_dropout", None)
     vars(twin).pop("peft_config", None)
     return twin
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from e4srec_hf.modeling.reading import PlainReader
 from huggingface_hub import constants, hf_api
 from transformers import (
     AutoModel,
@@ -27,6 +28,7 @@ from transformers.utils import hub as transformers_hub
 
 from e4srec_hf import E4SRecModel
 from e4srec_hf.data import build_item_tokenizer
+from e4srec_hf.evaluation import rank_targets
 from e4srec_hf.training.tiny_base import make_tiny_base, train_byte_level_tokenizer
 from tests.loopback_hub.server import Hub
 
@@ -154,6 +156,29 @@ def hub_here(hub, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", hub.home / "datasets")
     monkeypatch.setenv("HF_TOKEN", hub.token)
     return hub
+
+
+class InstructionInEachRow(PlainReader):
+    """Reads as the reference code does: a row a target, the instruction in each of them, all rows in one pass."""
+
+    def instruction(self, task, n_items):
+        return task.prompt[0]
+
+
+def ranks_of(model, ids, mask, targets, *, exclude_seen=True, candidates=None):
+    """The ranks of targets that follow histories."""
+    mask = torch.ones_like(ids) if mask is None else mask
+    labels = torch.full((len(ids), ids.shape[1] + 1), -100)
+    labels[:, -1] = targets
+    batch = {
+        "input_ids": torch.cat([ids, targets[:, None]], dim=1),
+        "attention_mask": torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1),
+        "labels": labels,
+    }
+    if candidates is not None:
+        batch["candidates"] = candidates
+    with torch.no_grad():
+        return rank_targets(model, batch, exclude_seen=exclude_seen)[0]
 
 
 def stir_lora(model):

@@ -115,10 +115,11 @@ def target_ranks(
         scores = scores_of(rows)
         check_no_nan(scores)
         mine = [None if ids is None else ids[rows] for ids in (seen, candidates)]
-        mask_ineligible_items(scores, 0, *mine, retired)
         score = scores.gather(1, column[rows])
+        mask_ineligible_items(scores, 0, *mine, retired, value=torch.nan)  # NaN is never counted
         rank = (scores >= score).sum(dim=1).float()  # float32: exact up to 2**24 items
-        ranks[rows] = rank.masked_fill((score == -torch.inf).squeeze(1), torch.inf)
+        is_hidden = scores.gather(1, column[rows]).isnan().squeeze(1)
+        ranks[rows] = rank.masked_fill(is_hidden, torch.inf)
     return ranks
 
 

@@ -24,13 +24,13 @@ def drop_from_layers(base: PreTrainedModel, dropout: float) -> None:
     if dropout and not layers:
         raise ValueError(f"base_dropout is {dropout}, but no stack of layers is found in {type(base).__name__}.")
     for layer in layers:
-        layer._dropout_of_what_it_adds = dropout  # type: ignore[assignment]
+        layer.base_dropout = dropout  # type: ignore[assignment]
         if _drop not in layer._forward_hooks.values():
             layer.register_forward_hook(_drop, with_kwargs=True)
 
 
 def _drop(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    dropout = cast(float, layer._dropout_of_what_it_adds)
+    dropout = cast(float, getattr(layer, "base_dropout", 0.0))  # a base that another adapter shares has none
     if not (dropout and layer.training):
         return None
     before = args[0] if args else kwargs["hidden_states"]

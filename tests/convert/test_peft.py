@@ -72,13 +72,13 @@ def test_a_reloaded_adapter_exports_the_same_files(trained, tmp_path):
     model = trained()
     model.save_pretrained(tmp_path / "ours")
     export_peft(model, tmp_path / "before")
-    AutoModel.from_pretrained(tmp_path / "ours").export_peft(tmp_path / "after")
+    export_peft(AutoModel.from_pretrained(tmp_path / "ours"), tmp_path / "after")
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
 
 
 def test_the_folder_is_peft_s_alone_and_names_the_base(trained, base_dir, tmp_path):
-    trained(base_model_revision="main").export_peft(tmp_path / "peft")
+    export_peft(trained(base_model_revision="main"), tmp_path / "peft")
     assert {file.name for file in (tmp_path / "peft").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     fields = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert fields["base_model_name_or_path"] == str(base_dir)
@@ -109,5 +109,5 @@ def test_an_adapter_folder_of_ours_is_left_alone(trained, tmp_path):
 
 def test_a_base_that_was_trained_whole_has_no_lora(trained, tmp_path):
     with pytest.raises(ValueError, match="no LoRA to export"):
-        trained(tuning="full").export_peft(tmp_path / "peft")
+        export_peft(trained(tuning="full"), tmp_path / "peft")
     assert not (tmp_path / "peft").exists()

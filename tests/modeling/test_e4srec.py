@@ -7,6 +7,8 @@ import torch
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
+from e4srec_hf.training import prepare_for_training
+
 from e4srec_hf import E4SRecConfig, E4SRecModel
 from tests.conftest import BASE_CONFIGS, INSTRUCTION, RESPONSE, VOCAB, folded_copy, random_batch
 
@@ -237,7 +239,7 @@ def test_item_dropout_drops_from_what_is_read_and_not_from_what_is_scored(make_m
     kept = (vectors == 2 * table) & (vectors != 0)
     assert ((vectors == 0) | kept).all(-1).any(1).all()  # each is an item's, doubled, with zeros in it
     assert 0.4 < (vectors == 0).float().mean() < 0.6
-    assert torch.equal(model.catalogue, table)
+    assert torch.equal(model.scoring_vectors, table)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3", "gemma3"])
@@ -246,8 +248,13 @@ def test_base_dropout_drops_from_what_a_layer_adds(kind, make_base, make_model):
     base = make_base(kind)
     logits = make_model(make_base(kind), tuning="full")(ids, mask).logits
     model = make_model(base, tuning="full", base_dropout=0.5)
+    with pytest.raises(RuntimeError, match=r"prepare_for_training\(model\) puts it in"):
+        model.train()(ids, mask, labels=ids.masked_fill(mask < 2, -100))
+    model.eval()
+    for _ in range(2):  # it must not be dropped twice
+        prepare_for_training(model)
     assert torch.equal(model(ids, mask).logits, logits)  # evaluation
-    model = make_model(base, tuning="full", base_dropout=0.5)  # the base again: it must not be dropped twice
+    base = model.base
     layer = next(module for module in base.modules() if isinstance(module, torch.nn.ModuleList))[0]
     hidden = torch.randn(2, 3, 32)
     added = {}
@@ -276,7 +283,7 @@ def test_an_orthogonal_start_scores_a_lifted_item_as_its_own_vector(head, hidden
     model = make_model(base, head=head, projection_init="orthogonal")
     lifted = model.input_proj(item_table)
     hidden_states = lifted if head == "linear" else model.score(lifted)
-    scores = hidden_states @ model.catalogue.T
+    scores = hidden_states @ model.scoring_vectors.T
     if hidden >= item_table.shape[1]:
         expected = item_table @ item_table.T
     else:  # what is left of a vector in the space that it is lifted to
@@ -287,7 +294,7 @@ def test_an_orthogonal_start_scores_a_lifted_item_as_its_own_vector(head, hidden
 
 def test_base_dropout_needs_layers(make_base, make_model):
     with pytest.raises(ValueError, match=r"base_dropout is 0.1, but no stack of layers is found in LlamaModel"):
-        make_model(make_base(num_hidden_layers=0), tuning="full", base_dropout=0.1)
+        prepare_for_training(make_model(make_base(num_hidden_layers=0), tuning="full", base_dropout=0.1))
 
 
 def test_a_base_without_layers_lifts_items_straight_into_the_head(make_base, make_model):
@@ -373,12 +380,12 @@ def test_the_prompt_of_the_paper_is_the_default():
     [
         ({"head": "mlp"}, 'head must be "linear" or "tied", not \'mlp\''),
         ({"tuning": "prefix"}, 'tuning must be "lora" or "full", not \'prefix\''),
-        ({"vocab_size": 1}, "A table of 1 item tokens by 64 is none"),
+        ({"vocab_size": 1}, "vocab_size must be at least 2 and item_embedding_dim at least 1; got 1 and 64"),
         ({"max_history": 0}, "max_history must be at least 1, not 0"),
         ({"projection_init": "zero"}, 'projection_init must be "random" or "orthogonal", not \'zero\''),
         ({"item_dropout": 1.0}, "item_dropout must be at least 0 and below 1, not 1.0"),
         ({"base_dropout": -0.1}, "base_dropout must be at least 0 and below 1, not -0.1"),
-        ({"format_version": 99}, "format_version 99, but this code reads versions up to 2"),
+        ({"format_version": 99}, "format_version 99; this code reads versions up to 2"),
     ],
 )
 def test_settings_that_make_no_model_are_refused(settings, message):

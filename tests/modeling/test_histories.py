@@ -27,16 +27,6 @@ def test_packing_keeps_the_known_items_in_order(batch):
     assert packed.shape[1] == int(lengths.max())
 
 
-@given(batches())
-def test_vectors_are_packed_like_ids(batch):
-    ids, mask = batch
-    vectors = torch.stack([ids.float(), -ids.float()], dim=-1)
-    packed, lengths = pack_right_padded(vectors, mask.bool())
-    packed_ids, same_lengths = pack_right_padded(ids, mask.bool())
-    assert torch.equal(packed, torch.stack([packed_ids.float(), -packed_ids.float()], dim=-1))
-    assert torch.equal(lengths, same_lengths)
-
-
 @given(batches(), st.data())
 def test_targets_are_the_labelled_items_in_row_major_order(batch, data):
     ids, mask = batch

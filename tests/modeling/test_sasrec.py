@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from e4srec_hf import SASRecConfig, SASRecModel
+from e4srec_hf.training import prepare_for_training
 from e4srec_hf.training.losses import sample_unseen
 from tests.conftest import VOCAB, random_batch
 
@@ -111,7 +112,7 @@ def test_a_history_scores_the_same_alone_and_in_any_batch():
 
 @pytest.mark.parametrize("kind", ["bce", "sampled_softmax"])
 def test_a_sampled_loss_equals_a_loop_over_the_sampled_negatives(kind):
-    model = make_sasrec(loss=kind, num_negatives=2).train()
+    model = prepare_for_training(make_sasrec(loss=kind, num_negatives=2)).train()
     model.config.dropout = 0.0
     for module in model.modules():
         if hasattr(module, "p"):

@@ -78,15 +78,8 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "bases.py",
         "catalogue_checks.py",
         "configuration_e4srec.py",
-        "evaluation_mode.py",
         "histories.py",
-        "history_reader.py",
-        "losses.py",
         "modeling_e4srec.py",
-        "packing.py",
-        "peft_export.py",
-        "probing.py",
-        "pushing.py",
         "reading.py",
         "ranking.py",
         "recommender.py",
@@ -278,7 +271,7 @@ def test_a_tensor_that_is_missing_surplus_or_misshapen_is_named(change, message,
 def test_a_config_of_a_newer_format_is_refused(saved):
     _, directory = saved()
     change_config(directory, format_version=3)
-    with pytest.raises(ValueError, match="format_version 3, but this code reads versions up to 2"):
+    with pytest.raises(ValueError, match="format_version 3; this code reads versions up to 2"):
         AutoModel.from_pretrained(directory)
 
 
@@ -303,7 +296,7 @@ def test_a_cut_off_file_is_named(saved):
     _, directory = saved()
     file = directory / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"model\.safetensors is no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is not a complete safetensors file"):
         AutoModel.from_pretrained(directory)
 
 

@@ -2,6 +2,8 @@
 
 import copy
 import gc
+import io
+import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel, BitsAndBytesConfig, LlamaForCausalLM
 
+from e4srec_hf.training import prepare_for_training
 from tests.conftest import random_batch, stir_lora
 
 
@@ -60,15 +63,55 @@ def test_an_adapter_that_is_let_go_leaves_the_others_and_frees_its_memory(adapte
     directory, logits = adapters
     beauty = AutoModel.from_pretrained(directory / "beauty")
     toys = AutoModel.from_pretrained(directory / "toys", base_model=beauty)
-    with pytest.raises(ValueError, match="Other adapters read this base too"):
-        beauty.merge_adapter()
     gone = weakref.ref(beauty), weakref.ref(beauty.score.weight), weakref.ref(beauty.base)
     del beauty
     gc.collect()
     assert [reference() for reference in gone] == [None, None, None]
     assert torch.equal(toys(*random_batch()).logits, logits["toys"])
-    toys.merge_adapter()  # alone again
-    torch.testing.assert_close(toys(*random_batch()).logits, logits["toys"])
+
+
+def as_pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def as_torch_saves_it(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("take", [lambda model: model, copy.deepcopy, as_pickled, as_torch_saves_it])
+def test_merging_one_adapter_changes_no_other_also_of_copies(take, adapters):
+    directory, logits = adapters
+    beauty = take(AutoModel.from_pretrained(directory / "beauty"))
+    toys = AutoModel.from_pretrained(directory / "toys", base_model=beauty)
+    third = take(toys)
+    models = {"beauty": [beauty], "toys": [toys, third]}
+    for name, some in models.items():
+        for merged in some:
+            merged.merge_adapter()
+            torch.testing.assert_close(merged(*random_batch()).logits, logits[name], rtol=1e-4, atol=1e-4)
+            merged_copy = copy.deepcopy(merged)
+            for other, others in models.items():
+                for model in others:
+                    assert model is merged or torch.equal(model(*random_batch()).logits, logits[other])
+            for model in (merged, merged_copy):
+                model.unmerge_adapter()
+                assert torch.equal(model(*random_batch()).logits, logits[name])
+
+
+def test_base_dropout_of_one_adapter_is_not_that_of_another(adapters):
+    directory, _ = adapters
+    beauty = prepare_for_training(AutoModel.from_pretrained(directory / "beauty"))
+    toys = AutoModel.from_pretrained(directory / "toys", base_model=beauty)
+    ids, mask = random_batch()
+    labels = ids.masked_fill(mask == 0, -100)
+    for module in toys.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    expected = toys(ids, mask, labels=labels).loss
+    torch.testing.assert_close(toys.train()(ids, mask, labels=labels).loss, expected)
 
 
 def test_no_adapter_goes_onto_a_base_that_another_is_merged_into(adapters):
@@ -132,7 +175,7 @@ def test_a_base_with_lora_of_its_own_or_trained_whole_is_refused(make_model, bas
     beauty = AutoModel.from_pretrained(directory / "beauty")
     with pytest.raises(ValueError, match=r"already carries LoRA layers(.|\n)*pass that model itself"):
         AutoModel.from_pretrained(directory / "toys", base_model=beauty.base)
-    with pytest.raises(ValueError, match="has a base of its own making"):
+    with pytest.raises(ValueError, match=r'with tuning="full" was trained with it: no adapter fits on it'):
         AutoModel.from_pretrained(directory / "toys", base_model=make_model(base_dir, tuning="full"))
 
 
@@ -167,9 +210,15 @@ def test_lora_that_would_change_the_base_is_refused(lora, make_model, base_dir):
     assert all(torch.equal(beauty.base.state_dict()[name], tensor) for name, tensor in before.items())
 
 
-def test_a_base_that_adapters_read_is_not_trained_whole(make_model, base_dir):
+def test_a_base_that_adapters_read_is_copied_to_be_trained_whole(make_model, base_dir):
     base = AutoModel.from_pretrained(base_dir)
     beauty = make_model(base, tuning="lora")
-    for shared in (base, beauty):
-        with pytest.raises(ValueError, match="Adapters read the weights of this base"):
-            type(beauty).from_base(shared, torch.zeros(9, 4), instruction="", response="", tuning="full")
+    ids, mask = random_batch()
+    before = beauty(ids, mask).logits
+    whole = type(beauty).from_base(base, torch.randn(40, 4), instruction="", response="", tuning="full")
+    with torch.no_grad():
+        for weight in whole.parameters():
+            weight.add_(1)
+    assert torch.equal(beauty(ids, mask).logits, before)
+    with pytest.raises(ValueError, match="lends its base to adapters only"):
+        type(beauty).from_base(beauty, torch.zeros(9, 4), instruction="", response="", tuning="full")
