@@ -2,6 +2,9 @@
 
 `import e4srec_hf` must stay light, and must make `AutoModel` use the installed code. So two imports are watched: when
 transformers imports its auto classes, our models are imported too; when these have been imported, they are registered.
+If it is PEFT that imports the auto classes, our models, which need PEFT, are imported when PEFT is ready.
+
+PEFT imports bitsandbytes whether a base is quantized or not, which takes a second: `peft.helpers` does without it.
 """
 
 import sys
@@ -13,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 AUTO_CLASSES = "transformers.models.auto.modeling_auto"
+PEFT = "peft"
 MODELS = "e4srec_hf.modeling"
 
 
@@ -34,13 +38,19 @@ def _register(models: ModuleType) -> None:
 
 
 class _Watcher(MetaPathFinder):
-    """Finds the two modules as Python does, and lets [`_Loader`] execute them."""
+    """Finds the watched modules as Python does, and lets [`_Loader`] execute them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of one of the two modules; ``None``, which asks the next finder, for any other."""
-        if fullname not in (AUTO_CLASSES, MODELS):
+        """The spec of a module that is watched; ``None``, which asks the next finder, for any other.
+
+        Raises:
+            ModuleNotFoundError: If it is `peft.helpers` that asks for bitsandbytes.
+        """
+        if fullname == "bitsandbytes" and _is_being_imported("peft.helpers"):
+            raise ModuleNotFoundError("peft.helpers does without bitsandbytes.", name=fullname)
+        if fullname not in (AUTO_CLASSES, MODELS, PEFT):
             return None
         for finder in sys.meta_path:
             find_spec = getattr(finder, "find_spec", None)
@@ -69,5 +79,13 @@ class _Loader(Loader):
         self.loader.exec_module(module)
         if module.__name__ == MODELS:
             _register(module)
-        elif MODELS not in sys.modules:
+        elif (
+            AUTO_CLASSES in sys.modules
+            and MODELS not in sys.modules
+            and (module.__name__ == PEFT or not _is_being_imported(PEFT))
+        ):
             import_module(MODELS)
+
+
+def _is_being_imported(name: str) -> bool:
+    return getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False)

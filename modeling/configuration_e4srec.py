@@ -1,10 +1,14 @@
 """Configuration of an E4SRec adapter: its base, its catalogue, its prompt, its LoRA and its head."""
 
+import logging
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 from .catalogue_checks import check_catalogue_fields
+
+# what PEFT imports warns of a missing kernel for 4-bit weights on a CPU, whatever the base is
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 #: The newest layout of files that this code reads. Version 2 has retired items, which older code would recommend.
 FORMAT_VERSION = 2
