@@ -1,4 +1,4 @@
-"""Cards: the model card and the data set card, with the facts of a training and its learning curves."""
+"""Model cards and data set cards, with the facts of a training and its learning curves."""
 
 from .callback import CardCallback
 from .dataset_card import refresh_dataset_card

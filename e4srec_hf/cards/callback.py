@@ -1,4 +1,4 @@
-"""The callback that writes down a training, and the model card with it."""
+"""A callback that records a training and writes the model card. Training code uses no other module of the cards."""
 
 import os
 from collections.abc import Mapping
@@ -9,30 +9,29 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.description import without_folders
-from ..files import CURVES_NAME, EVALUATION_NAME, TRAINING_NAME, write_json
+from ..files import CURVES_NAME, TRAINING_NAME, write_json
 from .facts import describe_hardware, describe_training, load_facts, package_versions, training_settings
 from .model_card import MODEL_NAMES, kept_licence, refresh_model_card
 
 
 class CardCallback(TrainerCallback):
-    """Leaves ``training.json``, the learning curves as a picture and the model card in the trainer's output folder.
+    """Writes ``training.json``, a picture of the learning curves and the model card to the trainer's output folder.
 
-    They are written by the main process when training ends. Figures and a picture of an earlier training are removed
-    then: they are those of another model. When test targets have been ranked, `save_reports` and `refresh_model_card`
-    bring the figures onto the card.
+    The main process writes them when training ends. The picture of an earlier training is removed, and the card shows
+    no metrics of an earlier model. After an evaluation, `save_reports` and `refresh_model_card` add the metrics.
 
-    A training that was resumed has the whole curve, for the checkpoint holds it, and the time of all its parts, but for
+    For a resumed training, the curve is complete, because checkpoints hold it. The time is that of all parts, except
     what an interrupted part did after its last log.
 
     Args:
         data: `describe_data` of the sequences.
-        settings: More settings than the training arguments and the model's config tell. Paths are cut to their last
-            part.
-        seeds: More seeds than those of the training arguments.
-        sasrec: Folder of the SASRec whose vectors the model stands on; its curve and its time stand beside.
-        random_base: Say that the base was made on the spot, with random weights.
-        repo_id: How the example on the card calls the repo; by default the folder.
-        license: Of the model, as the Hub names licences; by default the card of the folder keeps the one it has.
+        settings: Settings that are neither training arguments nor in the model's config. Paths are shortened to the
+            name of the file.
+        seeds: Seeds that are not in the training arguments.
+        sasrec: Folder of the SASRec that the item vectors come from; the card shows its curve and time too.
+        random_base: Whether the base was randomly initialised; the card says so.
+        repo_id: The repo that the example on the card loads; by default the folder.
+        license: Licence of the model, as the Hub names licences; by default the one on the present card is kept.
     """
 
     def __init__(
@@ -59,13 +58,13 @@ class CardCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the clock, and find out about a card that cannot be read before anything is trained."""
+        """Start the clock, and fail before training if the present card cannot be read."""
         kept_licence(str(args.output_dir))
         self._seconds_before = max((logged.get("seconds", 0.0) for logged in state.log_history), default=0.0)
         self._start = perf_counter()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Note the time in the log, which checkpoints hold."""
+        """Add the time to the log, which checkpoints hold."""
         state.log_history[-1]["seconds"] = self._seconds()
 
     def on_train_end(
@@ -75,10 +74,10 @@ class CardCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         directory = Path(str(args.output_dir))
-        config = kwargs["model"].config
-        name = MODEL_NAMES[config.model_type]
+        model = kwargs["model"]
+        name = MODEL_NAMES[model.config.model_type]
         beside = {} if self.sasrec is None else load_facts(self.sasrec).get("stages", {})
-        settings = {**_model_settings(config), **training_settings(args), **self.settings}
+        settings = {**_model_settings(model.config), **training_settings(args), **self.settings}
         facts = {
             "data": None if self.data is None else dict(self.data),
             "settings": {setting: without_folders(value) for setting, value in settings.items()},
@@ -89,10 +88,9 @@ class CardCallback(TrainerCallback):
             "random_base": self.random_base,
         }
         write_json(directory / TRAINING_NAME, facts)
-        for stale in (EVALUATION_NAME, CURVES_NAME):
-            (directory / stale).unlink(missing_ok=True)
+        (directory / CURVES_NAME).unlink(missing_ok=True)
         refresh_model_card(
-            directory, self.repo_id, license=self.license, config=config, tokenizer=kwargs["processing_class"]
+            directory, self.repo_id, license=self.license, model=model, tokenizer=kwargs["processing_class"]
         )
 
     def _seconds(self) -> float:
@@ -100,7 +98,7 @@ class CardCallback(TrainerCallback):
 
 
 def _model_settings(config: Any) -> dict[str, Any]:
-    """What of a model's config is chosen, and not a consequence of the data or the base."""
+    """The settings in a model's config that do not follow from the data or the base."""
     names = {
         "e4srec": (
             "base_model_name_or_path",

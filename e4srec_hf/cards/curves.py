@@ -1,4 +1,4 @@
-"""Learning curves: out of the trainer's log, and as a picture."""
+"""Learning curves, read from the trainer's log and drawn."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,19 +10,17 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-
-
 #: The metric that is drawn.
 METRIC = "ndcg@10"
 COLOURS = {"SASRec": "#dd8c3c", "E4SRec": "#2b6cb0"}
 
 
 def learning_curve(state: TrainerState) -> list[dict[str, Any]]:
-    """What the trainer logged, an entry for each step at which it did.
+    """The log of a trainer, with one entry per step at which something was logged.
 
     Returns:
-        Entries with ``epoch``, ``step`` and, where they were logged then, ``loss`` (the mean over the steps since the
-        last log) and the ranking metrics on validation. A number that is not finite is left out.
+        Entries with ``epoch``, ``step`` and, if they were logged, ``loss`` (the mean over the steps since the previous
+        log) and the ranking metrics on validation. Numbers that are not finite are left out.
     """
     curve: dict[int, dict[str, Any]] = {}
     for logged in state.log_history:
@@ -42,13 +40,13 @@ def draw_learning_curves(stages: Mapping[str, Mapping[str, Any]], path: Path) ->
     """Draw NDCG@10 on validation, and the training loss, over the epochs of each training.
 
     Args:
-        stages: Name of a model to its training as ``training.json`` has it: ``curve`` and, where the weights of an
-            epoch were chosen on validation, ``selected``.
+        stages: Name of a model to its training as in ``training.json``: ``curve`` and, if the weights were selected on
+            validation, ``selected``.
         path: The PNG to write.
 
     Returns:
-        Whether there is a picture. There is none, with a warning, where matplotlib is not installed, and none where
-        nothing was logged.
+        Whether a picture was drawn. None is drawn if nothing was logged, or, with a warning, if matplotlib is not
+        installed.
     """
     panels = [
         (metric, title)
@@ -84,7 +82,7 @@ def draw_learning_curves(stages: Mapping[str, Mapping[str, Any]], path: Path) ->
 def _draw_curve(
     axes: Any, name: str, points: Sequence[tuple[float, float]], selected: Mapping[str, Any] | None
 ) -> None:
-    """A line, with a ring around the epoch whose weights were kept."""
+    """Draw a line, with a ring around the epoch whose weights were selected."""
     if not points:
         return
     colour = COLOURS.get(name)

@@ -1,4 +1,4 @@
-"""The data set card: sizes, splits and protocol of a prepared data set, from the facts beside it."""
+"""The data set card: sizes, splits and protocol of a prepared data set, from its ``dataset.json``."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from ..data.prepared import FACTS_NAME, ITEMS_NAME, SEQUENCES_NAME, SPLITS
 from ..data.splits import LEAVE_ONE_OUT, MIN_ITEMS, describe_split
-from ..files import read_json
+from ..files import CARD_NAME, read_json
 from ..modeling.saving import staged_directory
 from .markdown import name_value_table, plain, python_literal, table
 from .model_card import kept_licence, template
@@ -30,15 +30,15 @@ def refresh_dataset_card(
     *,
     license: str | None = None,  # noqa: A002 - as DatasetCardData calls it
 ) -> None:
-    """Write ``README.md`` of a folder of [`save_dataset`] or `prepare` anew.
+    """Write ``README.md`` in a folder that `save_dataset` or `prepare` wrote.
 
     Args:
         directory: The folder.
-        repo_id: How the examples call the repo; by default the folder.
-        license: Of the data; by default the card keeps the one it has.
+        repo_id: The repo that the examples load; by default the folder.
+        license: Licence of the data; by default the one on the present card is kept.
 
     Raises:
-        FileNotFoundError: If it is no such folder.
+        FileNotFoundError: If the folder has no ``dataset.json``.
     """
     facts = read_json(Path(directory, FACTS_NAME))
     if not facts:
@@ -49,6 +49,14 @@ def refresh_dataset_card(
 
 
 def write_dataset_card(directory: Path, facts: Mapping[str, Any], repo_id: str, fields: dict[str, Any]) -> None:
+    """Write the card of a data set.
+
+    Args:
+        directory: Folder to write ``README.md`` to.
+        facts: The content of ``dataset.json``.
+        repo_id: Repo or folder that the examples load.
+        fields: Further metadata, such as the licence.
+    """
     counts = {count: f"{facts[count]:,}" for count in ("users", "items", "interactions")}
     counts["interactions a user"] = f"{facts['interactions'] / facts['users']:.1f}"
     counts["items with a title"] = f"{facts['titles']:,}"
@@ -84,7 +92,7 @@ def write_dataset_card(directory: Path, facts: Mapping[str, Any], repo_id: str, 
         repo_id=python_literal(repo_id),
         shell_id=shlex.quote(repo_id),
     )
-    card.save(directory / "README.md")
+    card.save(directory / CARD_NAME)
 
 
 def _file(split: str, path: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The facts of a training that a model card tells: data, settings, seeds, versions, hardware, time, learning curves."""
+"""Facts of a training for the model card: data, settings, seeds, versions, hardware, time, learning curves."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,7 @@ from ..files import TRAINING_NAME, read_json, write_json
 from ..version import __version__
 from .curves import learning_curve
 
-#: The packages whose versions a training depends on.
+#: Packages whose versions are recorded.
 PACKAGES = (
     "torch",
     "transformers",
@@ -27,7 +27,7 @@ PACKAGES = (
     "bitsandbytes",
     "numpy",
 )
-#: The training arguments that make a model what it is, besides seeds.
+#: Training arguments that are recorded, besides the seeds.
 RECIPE = (
     "learning_rate",
     "num_train_epochs",
@@ -46,13 +46,13 @@ RECIPE = (
 
 
 def training_settings(arguments: TrainingArguments) -> dict[str, Any]:
-    """The training arguments that make a model what it is, as plain values."""
+    """The recorded training arguments, as plain values."""
     values = {name: getattr(arguments, name) for name in RECIPE}
     return {name: getattr(value, "value", value) for name, value in values.items()}  # enums by their value
 
 
 def device_name(device: torch.device | str) -> str:
-    """What a device is called: the GPU, or the processor."""
+    """The name of the GPU or the processor."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -66,7 +66,7 @@ def device_name(device: torch.device | str) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python, of this package and of what it stands on, as far as it is installed."""
+    """Versions of Python, this package and the packages it uses, if they are installed."""
     found = {"python": platform.python_version(), "e4srec-hf": __version__}
     for package in PACKAGES:
         try:
@@ -91,14 +91,14 @@ def describe_hardware(arguments: TrainingArguments) -> dict[str, Any]:
 
 
 def load_facts(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """What ``training.json`` says; empty where there is none.
+    """The content of ``training.json``; empty if there is no such file.
 
     Raises:
-        ValueError: If the file holds anything else.
+        ValueError: If the file is not a JSON object.
     """
     return read_json(Path(directory, TRAINING_NAME))
 
 
 def add_facts(directory: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
-    """Put facts beside those that ``training.json`` has, or in their place."""
+    """Add facts to ``training.json``; facts of the same name are replaced."""
     write_json(Path(directory, TRAINING_NAME), {**load_facts(directory), **facts})

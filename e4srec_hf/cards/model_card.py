@@ -1,7 +1,8 @@
-"""The model card: what a model is, how to use it, and its figures with their protocol, all from the files beside it."""
+"""The model card: what a model is, how to use it, its code, and its metrics, all from the files beside it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,19 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from ..data.description import is_hub_id
 from ..data.item_tokenizer import item_catalogue
 from ..data.splits import LEAVE_ONE_OUT, describe_split
-from ..evaluation.reports import RankingReport, load_reports, results_table
-from ..files import CURVES_NAME, TRAINING_NAME
+from ..evaluation.reports import RankingReport, load_evaluation, results_table
+from ..files import CARD_NAME, CONFIG_NAME, CURVES_NAME, EVALUATION_NAME, TRAINING_NAME, code_files, count_lines
 from ..modeling.histories import FIRST_ITEM_ID
-from ..modeling.saving import staged_directory
+from ..modeling.saving import TOKENIZER_FILES, AtomicSaveMixin, staged_directory
 from .curves import METRIC, draw_learning_curves
 from .facts import load_facts
 from .markdown import duration, name_value_table, plain, python_literal, table
 
 #: Metrics of the table on the card and of its metadata.
 CARD_METRICS = ("hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")
-#: ``model_type`` to what the model is called in ``evaluation.json`` and ``training.json``.
+#: ``model_type`` to the name of the model in ``evaluation.json`` and ``training.json``.
 MODEL_NAMES = {"e4srec": "E4SRec", "sasrec": "SASRec"}
-#: What a person writes into the metadata of a card and a new card keeps.
+#: Metadata that a person writes into a card. A new card keeps it.
 LICENCE_FIELDS = ("license", "license_name", "license_link")
 
 
@@ -35,39 +36,37 @@ def refresh_model_card(
     repo_id: str | None = None,
     *,
     license: str | None = None,  # noqa: A002 - as ModelCardData calls it
-    config: PreTrainedConfig | None = None,
+    model: AtomicSaveMixin | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> None:
-    """Write ``README.md`` anew from what lies in the folder of a model, and draw the learning curves.
+    """Write ``README.md`` from the files in the folder of a model, and draw the learning curves.
 
-    Figures come from ``evaluation.json`` (`save_reports`), facts of the training from ``training.json``
-    (`CardCallback`); where one is missing, the card says so.
+    Metrics come from ``evaluation.json`` (`save_reports`) if it belongs to the model, facts of the training from
+    ``training.json`` (`CardCallback`). If one is missing, the card says so.
 
     Args:
         directory: Folder of an `E4SRecModel` or a `SASRecModel`.
-        repo_id: How the example calls the repo; by default the folder.
-        license: Of the model, as the Hub names licences; by default the card keeps the one it has.
-        config: The model's config, where it is not saved yet.
-        tokenizer: The item tokenizer, where it is not saved yet.
+        repo_id: The repo that the example loads; by default the folder.
+        license: Licence of the model, as the Hub names licences; by default the one on the present card is kept.
+        model: The model, if it is not saved in the folder yet.
+        tokenizer: The item tokenizer, if it is not saved in the folder yet.
 
     Raises:
         FileNotFoundError: If there is no ``config.json`` in the folder.
         ValueError: If one of the files cannot be read; it is named.
     """
-    config = _load_config(directory) if config is None else config
-    if tokenizer is None and Path(directory, "tokenizer.json").is_file():
+    config = _load_config(directory) if model is None else model.config
+    if tokenizer is None and Path(directory, TOKENIZER_FILES[0]).is_file():
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    facts, reports = load_facts(directory), load_reports(directory)
+    facts, evaluation = load_facts(directory), load_evaluation(directory, model)
     title = (repo_id or Path(directory).absolute().name).rsplit("/", 1)[-1]
     with staged_directory(directory) as stage:
-        try:
+        with _naming(Path(directory, TRAINING_NAME), "the facts of a training"):
             drawn = draw_learning_curves(facts.get("stages", {}), stage / CURVES_NAME)
-            told = _training(facts) | _skew(facts.get("popularity_skew"))
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{Path(directory, TRAINING_NAME)} does not hold the facts of a training ({error!r}): remove it."
-            ) from error
-        data = _metadata(config, facts, reports, title)
+            told = _training(facts)
+        with _naming(Path(directory, EVALUATION_NAME), "the popularity bias"):
+            told |= _skew(evaluation.popularity_skew)
+        data = _metadata(config, facts, evaluation.reports, title)
         for field, value in ({"license": license} if license is not None else kept_licence(directory)).items():
             data[field] = value
         card = ModelCard.from_template(
@@ -79,19 +78,29 @@ def refresh_model_card(
             base_revision=plain(getattr(config, "base_model_revision", None) or ""),
             random_base=facts.get("random_base", False),
             repo_id=python_literal(repo_id or os.fspath(directory)),
-            results=_results(reports),
+            results=_results(evaluation.reports),
             picture=CURVES_NAME if drawn or Path(directory, CURVES_NAME).is_file() else None,
             n_items=config.vocab_size - FIRST_ITEM_ID,
             n_added=config.vocab_size - config.grown_from[0] if config.grown_from else 0,
             n_retired=len(config.retired_items),
             **_example(tokenizer),
+            **_code(config.model_type, directory if model is None else None),
             **told,
         )
-        card.save(stage / "README.md")
+        card.save(stage / CARD_NAME)
+
+
+@contextmanager
+def _naming(path: Path, content: str) -> Iterator[None]:
+    """Name the file if its content is not what it should be."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not hold {content} ({error!r}): remove it.") from error
 
 
 def _load_config(directory: str | os.PathLike[str]) -> PreTrainedConfig:
-    if not Path(directory, "config.json").is_file():
+    if not Path(directory, CONFIG_NAME).is_file():
         raise FileNotFoundError(f"{directory} holds no config.json: a model card is made in the folder of a model.")
     config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
     if config.model_type not in MODEL_NAMES:
@@ -108,23 +117,23 @@ def template(name: str) -> str:
 
 
 def kept_licence(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """The licence that the card of a folder states, for a new card to keep.
+    """The licence in the metadata of the card in a folder, which a new card keeps.
 
     Raises:
         ValueError: If there is a card whose metadata cannot be read.
     """
-    path = Path(directory, "README.md")
+    path = Path(directory, CARD_NAME)
     if not path.is_file():
         return {}
     try:
         data = RepoCard(path.read_text(encoding="utf-8")).data
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"The metadata of {path} cannot be read ({error}): mend or remove that card.") from error
+        raise ValueError(f"The metadata of {path} cannot be read ({error}): fix or remove that card.") from error
     return {field: data[field] for field in LICENCE_FIELDS if data.get(field)}
 
 
 def _kind(config: PreTrainedConfig) -> str:
-    """Which of three kinds of repo it is: ``sasrec``, or the tuning of an E4SRec, ``lora`` or ``full``."""
+    """The kind of a repo: ``sasrec``, or the tuning of an E4SRec, ``lora`` or ``full``."""
     return config.tuning if config.model_type == "e4srec" else "sasrec"
 
 
@@ -134,7 +143,7 @@ def _metadata(
     reports: Mapping[str, Mapping[str, RankingReport]],
     title: str,
 ) -> ModelCardData:
-    """The metadata, with the figures of this model alone; a base or a data set is named where it is on the Hub."""
+    """The metadata, with the metrics of this model only; base and data set are named if they are on the Hub."""
     source = facts.get("data") or {}
     name = MODEL_NAMES[config.model_type]
     own = [rows[name] for rows in reports.values() if name in rows]
@@ -168,16 +177,22 @@ def _metadata(
 
 
 def _is_hub_name(base: str) -> bool:
-    """Whether a base has one of the Hub's old names, which have no namespace, and is no file or folder."""
+    """Whether a base has one of the Hub's old names without a namespace, and is not a file or folder."""
     return is_hub_id(f"namespace/{base}") and not os.path.exists(base)
 
 
 def _example(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
-    """A history of the first items of the catalogue, as Python."""
+    """A history made of the first items of the catalogue, as Python code."""
     if tokenizer is None:
         return {"history": None}
     items = item_catalogue(tokenizer)
     return {"history": python_literal([items[:3]]), "top_k": min(10, len(items))}
+
+
+def _code(model_type: str, directory: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Number of lines and names of the Python files that are saved with the model."""
+    files = code_files(model_type, directory)
+    return {"code_lines": f"{count_lines(files):,}", "code_files": [file.name for file in files]}
 
 
 def _results(reports: Mapping[str, Mapping[str, RankingReport]]) -> list[dict[str, str]]:
@@ -197,7 +212,7 @@ def _sentence_case(text: str) -> str:
 
 
 def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables and sentences of ``training.json``; ``None`` or nothing where it has no word on them."""
+    """Tables and sentences from ``training.json``; ``None`` or empty if it does not have the facts for them."""
     data, hardware, stages = facts.get("data"), facts.get("hardware"), facts.get("stages", {})
     return {
         "data": data and _data_table(data),
@@ -220,7 +235,7 @@ def _data_table(data: Mapping[str, Any]) -> str:
 
 
 def _stage(name: str, stage: Mapping[str, Any]) -> str:
-    """A line on one training."""
+    """One line on one training."""
     line = f"{name}: {duration(stage['seconds'])}"
     if (selected := stage["selected"]) is not None:
         line += f", epoch {selected['epoch']:g} selected"
@@ -234,7 +249,7 @@ def _hardware(hardware: Mapping[str, Any]) -> str:
 
 
 def _skew(skew: Mapping[str, Any] | None) -> dict[str, Any]:
-    """How far recommendations lean towards what is popular."""
+    """The popularity bias of the recommendations."""
     if skew is None:
         return {"skew": None}
     heads = skew["heads"]

@@ -152,7 +152,7 @@ def evaluate_ranking(
     if isinstance(model, PreTrainedModel):
         check_vocabulary(tokenizer, model.config.vocab_size)
     if not len(dataset):
-        raise ValueError("There is nobody to evaluate: the data set is empty. Do all users have less than three items?")
+        raise ValueError("There is nobody to evaluate: the data set is empty. Has any user three or more items?")
     collate = SequenceCollator(tokenizer, targets="last")
     columns = [name for name in ("item_ids", "candidates") if name in dataset.column_names]
     by_length = np.argsort([-len(items) for items in dataset["item_ids"]], kind="stable")  # as recommend does

@@ -1,48 +1,30 @@
 """Saving a trained model: weights, config, code, item tokenizer and card in one folder."""
 
-import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from ..cards.facts import add_facts, load_facts
-from ..cards.model_card import refresh_model_card
+from ..cards.callback import refresh_model_card
 from ..data.item_tokenizer import check_vocabulary
-from ..files import EVALUATION_NAME, read_json
-from ..modeling.saving import WEIGHTS_NAME, staged_directory
+from ..evaluation.fingerprint import folder_fingerprint
+from ..files import CARD_NAME
+from ..modeling.saving import AtomicSaveMixin
 
 
-def save_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]) -> None:
+def save_trained(model: AtomicSaveMixin, tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]) -> None:
     """Write a model with its item tokenizer to a folder that `AutoModel` and `AutoTokenizer` load.
 
-    A card is written where there is none, or it was of another model; figures of another model are removed.
+    The model card is written if there is none, or if weights or catalogue have changed.
 
     Raises:
-        ValueError: If the tokenizer is not the model's.
+        ValueError: If the tokenizer does not fit the model.
     """
     check_vocabulary(tokenizer, model.config.vocab_size)
-    before = _fingerprint(Path(directory))
-    with staged_directory(directory) as stage:
-        tokenizer.save_pretrained(stage)
-    model.save_pretrained(directory)
-    changed = before is not None and before != _fingerprint(Path(directory))
-    if changed:
-        Path(directory, EVALUATION_NAME).unlink(missing_ok=True)
-        if "popularity_skew" in load_facts(directory):
-            add_facts(directory, {"popularity_skew": None})
-    if changed or not Path(directory, "README.md").is_file():
+    before = folder_fingerprint(directory)
+    model.save_pretrained(directory, tokenizer=tokenizer)
+    if not Path(directory, CARD_NAME).is_file() or before not in (None, folder_fingerprint(directory)):
         refresh_model_card(directory)
-    model.config.name_or_path = str(directory)  # `push_to_hub` finds tokenizer and card there
-    # `Trainer` leaves its arguments as a pickle beside a model that it saved here; nothing pickled travels
+    model.config.name_or_path = str(directory)  # tokenizer and card are found there when the model is pushed
+    # the Trainer leaves its arguments as a pickle beside a model that it saved here; nothing pickled is shared
     Path(directory, "training_args.bin").unlink(missing_ok=True)
-
-
-def _fingerprint(directory: Path) -> Any:
-    """Weights and catalogue of the model in a folder; ``None`` where there is none."""
-    weights, config = directory / WEIGHTS_NAME, read_json(directory / "config.json")
-    if not weights.is_file():
-        return None
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    return digest, config.get("vocab_size"), config.get("retired_items") or []

@@ -6,11 +6,12 @@ from transformers import TrainerCallback, TrainingArguments
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
 from e4srec_hf.cards.callback import CardCallback
-from e4srec_hf.data.prepared import PICTURE_NAME
 from e4srec_hf.cards.facts import load_facts
 from e4srec_hf.cards.model_card import refresh_model_card
 from e4srec_hf.data import build_item_tokenizer, leave_one_out, make_demo_world
 from e4srec_hf.data.description import describe_data
+from e4srec_hf.evaluation import evaluate_ranking, load_reports, save_reports
+from e4srec_hf.files import CURVES_NAME
 from e4srec_hf.training.saving import save_trained
 from e4srec_hf.training.trainer import SELECT_ON_VALIDATION, RankingTrainer
 from tests.conftest import INSTRUCTION, RESPONSE
@@ -65,8 +66,7 @@ def test_facts_picture_and_card_are_there_when_training_ends(world, base_dir, tm
     directory = tmp_path / "model"
     model = make_e4srec(tokenizer, base_dir)
     trainer = make_trainer(model, directory, world, card, seed=3, learning_rate=0.01)
-    (directory / "evaluation.json").write_text("{}")  # an earlier model's
-    (directory / PICTURE_NAME).write_bytes(b"old")
+    (directory / CURVES_NAME).write_bytes(b"old")
     trainer.train()
     facts = load_facts(directory)
     assert facts["data"]["users"] == 40
@@ -82,12 +82,29 @@ def test_facts_picture_and_card_are_there_when_training_ends(world, base_dir, tm
     assert [entry["epoch"] for entry in curve] == [1, 2]
     assert all("loss" in entry for entry in curve)
     assert facts["stages"]["E4SRec"]["selected"]["step"] == trainer.state.best_global_step
-    assert not (directory / "evaluation.json").exists()
-    assert (directory / PICTURE_NAME).read_bytes().startswith(b"\x89PNG")
+    assert (directory / CURVES_NAME).read_bytes().startswith(b"\x89PNG")
     written = (directory / "README.md").read_text()
     save_trained(model, tokenizer, directory)
     refresh_model_card(directory)
     assert (directory / "README.md").read_text() == written
+
+
+def test_after_a_further_training_the_card_shows_no_figures_of_the_earlier_weights(world, tmp_path):
+    _, tokenizer, splits = world
+    model = make_sasrec(tokenizer)
+    make_trainer(model, tmp_path, world, CardCallback()).train()
+    save_trained(model, tokenizer, tmp_path)
+    report = evaluate_ranking(model, splits["test"], tokenizer)
+    save_reports({"full": {"SASRec": report}}, tmp_path)
+    refresh_model_card(tmp_path)
+    assert report.protocol in (tmp_path / "README.md").read_text().replace("Ranked", "ranked")
+    save_trained(model, tokenizer, tmp_path)  # the same model again
+    assert load_reports(tmp_path)
+    make_trainer(model, tmp_path, world, CardCallback()).train()
+    assert "No figures" in (tmp_path / "README.md").read_text()  # while the weights of before lie beside
+    save_trained(model, tokenizer, tmp_path)
+    assert load_reports(tmp_path) == {}
+    assert "No figures" in (tmp_path / "README.md").read_text()
 
 
 class Stop(TrainerCallback):
@@ -100,7 +117,7 @@ class Stop(TrainerCallback):
 
 def test_a_resumed_training_keeps_its_curve_and_its_time(world, tmp_path, monkeypatch):
     clock = iter(range(0, 100_000, 10))
-    monkeypatch.setattr("e4srec_hf.card_callback.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("e4srec_hf.cards.callback.perf_counter", lambda: next(clock))
     tokenizer = world[1]
     first = make_trainer(make_sasrec(tokenizer), tmp_path, world, CardCallback(), [Stop(2)], num_train_epochs=3)
     first.train()
@@ -127,7 +144,7 @@ def test_a_card_that_cannot_be_read_is_found_before_anything_is_trained(world, t
 
 def test_a_second_training_starts_its_clock_anew(world, tmp_path, monkeypatch):
     clock = iter(range(0, 100_000, 10))
-    monkeypatch.setattr("e4srec_hf.card_callback.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("e4srec_hf.cards.callback.perf_counter", lambda: next(clock))
     card = CardCallback()
     seconds = []
     for _ in range(2):

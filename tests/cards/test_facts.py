@@ -9,7 +9,15 @@ import torch
 from datasets import Dataset
 from transformers import TrainerState, TrainingArguments
 
-from e4srec_hf.cards.facts import add_facts, describe_hardware, describe_training, device_name, load_facts, package_versions, training_settings
+from e4srec_hf.cards.facts import (
+    add_facts,
+    describe_hardware,
+    describe_training,
+    device_name,
+    load_facts,
+    package_versions,
+    training_settings,
+)
 from e4srec_hf.data import load_sequences, read_sequences, sequences_sha256
 from e4srec_hf.data.description import describe_data, is_hub_id, without_folders
 

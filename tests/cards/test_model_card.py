@@ -17,6 +17,7 @@ from e4srec_hf.cards.facts import add_facts
 from e4srec_hf.cards.model_card import CARD_METRICS, refresh_model_card
 from e4srec_hf.catalogue.items import add_items, remove_items
 from e4srec_hf.data import build_item_tokenizer
+from e4srec_hf.evaluation.fingerprint import folder_fingerprint
 from e4srec_hf.evaluation.metrics import metrics_with_intervals
 from e4srec_hf.evaluation.popularity import popularity_skew
 from e4srec_hf.evaluation.ranking import evaluate_ranking
@@ -119,6 +120,7 @@ def test_every_figure_is_that_of_the_json_with_protocol_and_interval(folder, rep
     add_facts(folder, FACTS)
     text = card_of(folder)
     saved = json.loads((folder / "evaluation.json").read_text())
+    assert saved.pop("fingerprint") == folder_fingerprint(folder)
     shown = [table for table in tables(text) if table[0][0] == "model"]
     assert len(shown) == len(saved) == 2
     for table, rows in zip(shown, saved.values(), strict=True):
@@ -186,7 +188,7 @@ def test_the_lean_towards_popular_items_is_that_of_the_json(folder, item_tokeniz
     model = AutoModel.from_pretrained(folder)
     rows = Dataset.from_dict({"item_ids": [raw_ids[n : n + 4] for n in range(12)]})
     skew = popularity_skew({"E4SRec": (model, item_tokenizer)}, rows, rows, item_tokenizer, max_users=10)
-    add_facts(folder, {"popularity_skew": skew})
+    save_reports({}, folder, popularity_skew=skew)
     text = card_of(folder)
     assert "Popularity bias of the top 10 for 10 of 12 test users, drawn at random, seen items hidden" in text
     (table,) = tables(text)
@@ -316,7 +318,7 @@ def test_without_an_item_tokenizer_there_is_no_example(folder):
 
 def test_a_picture_that_was_not_drawn_is_not_shown(folder, monkeypatch):
     add_facts(folder, FACTS)
-    monkeypatch.setattr("e4srec_hf.cards.draw_learning_curves", lambda stages, path: False)
+    monkeypatch.setattr("e4srec_hf.cards.model_card.draw_learning_curves", lambda stages, path: False)
     assert sections(card_of(folder))["Learning curves"] == "The curves were not drawn; `training.json` has the numbers."
 
 
@@ -334,13 +336,16 @@ def test_a_folder_without_a_model_gets_no_card(tmp_path):
     [
         ("training.json", '{"data": {"name": "x"}}', "training.json does not hold the facts of a training"),
         ("training.json", '{"stages": []}', "training.json does not hold the facts of a training"),
-        ("training.json", "{", "training.json is no JSON file"),
-        ("evaluation.json", '{"full": {"E4SRec": {}}}', "evaluation.json does not hold the reports of evaluations"),
+        ("training.json", "{", "training.json is not a JSON file"),
+        ("evaluation.json", {"full": {"E4SRec": {}}}, "evaluation.json does not hold the reports of evaluations"),
+        ("evaluation.json", {"popularity_skew": {}}, "evaluation.json does not hold the popularity bias"),
         ("README.md", "---\nlicense: [\n---\n", "The metadata of .*README.md cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_and_the_card_stays(name, content, message, folder):
     (folder / "README.md").write_text("mine")
+    if isinstance(content, dict):
+        content = json.dumps({"fingerprint": folder_fingerprint(folder), **content})
     (folder / name).write_text(content)
     before = (folder / "README.md").read_text()
     with pytest.raises(ValueError, match=message):
@@ -355,6 +360,37 @@ def test_an_evaluation_of_a_trained_model_comes_onto_its_card(folder, item_token
     save_reports({"full": {"E4SRec": found}}, folder)
     estimate = found.metrics["hr@10"]
     assert f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]" in card_of(folder)
+
+
+def test_figures_of_other_weights_do_not_come_onto_the_card(folder, reports, item_tokenizer):
+    save_reports(reports, folder, popularity_skew={"not": "read"})
+    model = AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        model.score.weight.add_(1)
+    model.save_pretrained(folder)
+    text = card_of(folder)
+    assert "No figures" in text
+    assert "Popularity bias was not measured." in text
+    assert "model-index" not in check_metadata(text)
+
+
+@pytest.mark.parametrize("kind", ["e4srec", "sasrec"])
+def test_the_card_counts_the_lines_of_code_and_leads_to_every_file(kind, folder, item_tokenizer, tmp_path):
+    if kind == "sasrec":
+        folder = tmp_path / "sasrec"
+        model = SASRecModel(SASRecConfig(vocab_size=len(item_tokenizer), hidden_size=8, num_hidden_layers=1))
+        save_trained(model, item_tokenizer, folder)
+    use = sections(card_of(folder))["Use"]
+    found = re.search(
+        r"runs the Python of this repo,\n([\d,]+) lines in (\d+) files\. Read them here first:\n(.*)\.$", use
+    )
+    files = list(folder.glob("*.py"))
+    assert int(found[1].replace(",", "")) == sum(len(file.read_text().splitlines()) for file in files)
+    linked = re.findall(r"\[(\w+\.py)\]\((\w+\.py)\)", found[3])
+    assert [name for name, _ in linked] == [target for _, target in linked]
+    assert {name for name, _ in linked} == {file.name for file in files}
+    assert [name for name, _ in linked][:2] == [f"modeling_{kind}.py", f"configuration_{kind}.py"]
+    assert int(found[2]) == len(files) == len(linked)
 
 
 def test_a_card_says_what_became_of_the_catalogue(make_model, base_dir, item_tokenizer, tmp_path):

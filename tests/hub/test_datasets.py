@@ -12,7 +12,7 @@ from e4srec_hf.cards.dataset_card import refresh_dataset_card
 from e4srec_hf.data import leave_one_out, load_sequences, make_demo_world, sequences_sha256
 from e4srec_hf.data.prepared import load_items
 from e4srec_hf.hub.datasets import push_dataset, save_dataset
-from tests.test_cards import code_of, sections, tables
+from tests.cards.test_model_card import code_of, sections, tables
 
 disable_progress_bars()
 
