@@ -30,7 +30,6 @@ from transformers import (
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
 from e4srec_hf.cards.callback import CardCallback
-from e4srec_hf.cards.facts import add_facts
 from e4srec_hf.cards.model_card import refresh_model_card
 from e4srec_hf.data import build_item_tokenizer, item_catalogue, make_demo_world, tokenize_histories, with_sampled_negatives
 from e4srec_hf.data.item_vectors import is_sasrec, load_item_embeddings
@@ -308,8 +307,7 @@ def write_results(
         skew = popularity_skew(models, splits["train"], splits["test"], tokenizer, exclude_seen=data.exclude_seen)
     for folder in folders:
         if reports:
-            save_reports(reports, folder)
-            add_facts(folder, {"popularity_skew": skew})
+            save_reports(reports, folder, popularity_skew=skew)
         if titles:
             write_json(folder / TITLES_NAME, titles)
         refresh_model_card(folder)
