@@ -315,6 +315,7 @@ def test_the_best_is_chosen_on_validation_and_never_among_the_ablations():
     assert quality.compare({"sasrec-a": results["sasrec-a"]}, ranks) == {}
 
 
+@pytest.mark.slow
 def test_mistakes_are_found_before_anything_is_trained(log, tmp_path):
     for script, flags, message in (
         ("quality", ["--dataset", tmp_path / "none.txt"], "there is no file"),

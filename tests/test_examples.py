@@ -219,6 +219,7 @@ def test_training_on_a_prepared_folder_says_so_and_takes_its_splits(tmp_path):
     assert "prepared: a prepared data set in a folder, split time" in shown
 
 
+@pytest.mark.slow
 def test_the_folder_recommends_in_an_environment_without_the_package(trained):
     output, _ = trained
     assert not (output / "sample_recommendations.json").exists()  # a real user's history stays out of the folder

@@ -73,6 +73,12 @@ def test_everything_else_is_split_leave_one_out(tmp_path):
         load_training_data(tmp_path / "nothing.txt")
 
 
+@pytest.fixture(autouse=True)
+def no_sleep(monkeypatch):
+    """`datasets` sleeps for five seconds after each pass over a stream."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_rows_come_once_an_epoch_in_another_order_each(prepared, workers):
     data, plain = load_training_data(prepared, streaming=True, seed=1), load_training_data(prepared)

@@ -15,6 +15,12 @@ from tests.preparation.raw_logs import prepare_all, rejected_of, sequences_of, t
 MISSING = {"no user", "no item", "no time"}
 
 
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch):
+    """A picture would take most of the time."""
+    monkeypatch.setattr("e4srec_hf.preparation.pipeline.draw", lambda *arguments: False)
+
+
 def lines(*records):
     return "\n".join(record if isinstance(record, str) else json.dumps(record) for record in records) + "\n"
 

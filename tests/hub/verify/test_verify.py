@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel, __version__
 from e4srec_hf.hub.verify import Verification, verify
@@ -99,8 +100,9 @@ def test_a_base_in_the_config_that_needs_code_is_not_built(fresh, base_dir, item
 
 
 @pytest.fixture
-def on_a_hub_base(fresh):
-    """The adapter, its base named by a Hub id."""
+def on_a_hub_base(fresh, monkeypatch):
+    """The adapter, its base named by a Hub id; there is no connection to a Hub."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     shutil.rmtree(fresh / "base")
     change_json(fresh / "config.json", base_model_name_or_path="org/base", base_model_revision="0" * 40)
     return fresh
