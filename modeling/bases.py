@@ -1,4 +1,7 @@
-"""The base language model: finding it, checking that it fits, and making the right part of it trainable."""
+"""The base language model: finding it, checking that it fits, and making the right part of it trainable.
+
+Several adapters can share one base in memory: each has modules of its own, with its LoRA, around the same weights.
+"""
 
 import copy
 import os
@@ -20,11 +23,12 @@ from transformers.utils.hub import extract_commit_hash
 
 from .configuration_e4srec import PAPER_LORA, E4SRecConfig
 from .saving import BASE_FILES
-from .sharing import share_base
 
 #: Arguments of `from_pretrained` that say how to reach the Hub, for the adapter and for the base.
 SHARED_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
 
+#: Attributes of the layers and weights of bitsandbytes: scales, and the object that holds them after the first pass.
+QUANTIZATION_STATE = ("quant_state", "state", "CB", "SCB")
 #: Ways in which LoRA starts that leave the weights of the base alone.
 HARMLESS_STARTS = (True, False, "gaussian", "orthogonal")
 
@@ -39,17 +43,13 @@ def text_embeddings(base: PreTrainedModel) -> nn.Embedding:
 def open_base(
     base_model: str | os.PathLike[str] | PreTrainedModel, revision: str | None = None, *, tuning: str, **kwargs: Any
 ) -> PreTrainedModel:
-    """The body of a base model, without a language-modelling head.
+    """The body of a base model, without a language-modelling head. Its own code is never run, nothing is unpickled.
 
     Args:
         base_model: Hub id, folder, or a loaded model: its weights are shared, or copied with ``tuning="full"``.
         revision: Revision on the Hub.
         tuning: As in the adapter's configuration.
-        kwargs: Arguments of `AutoModel.from_pretrained`. A base's own code is never run, and only safetensors are read.
-
-    Raises:
-        OSError: If it cannot be found.
-        ValueError: If it is loaded, but cannot be shared or copied.
+        kwargs: Arguments of `AutoModel.from_pretrained`.
     """
     if isinstance(base_model, PreTrainedModel):
         if tuning == "lora":
@@ -69,6 +69,37 @@ def open_base(
             f"The base model {name!r} could not be loaded: {error}\n"
             "If it lies elsewhere, pass base_model=<folder, Hub id or loaded model> to from_pretrained."
         ) from error
+
+
+def share_base(model: PreTrainedModel) -> PreTrainedModel:
+    """A base in modules of its own that shares the weights of a language model, or of the base of an E4SRec model.
+
+    Raises:
+        ValueError: If the weights are not those of a base alone: an adapter is merged, or the base was trained whole.
+    """
+    donor: Any = model if model.config.model_type == "e4srec" else None
+    if donor is not None and model.config.tuning == "full":
+        raise ValueError('The base of an E4SRec model with tuning="full" was trained with it: no adapter fits on it.')
+    if donor is not None and donor._unmerged_weights:
+        raise ValueError("An adapter is merged into this base: call its unmerge_adapter() first.")
+    body = cast(PreTrainedModel, model.base_model if donor is None else donor.base)
+    twin = copy.deepcopy(body, {id(value): value for value in _shared(body)})
+    for parent in list(twin.modules()) if donor is not None else ():
+        for name, child in parent.named_children():
+            if isinstance(child, BaseTunerLayer):
+                setattr(parent, name, child.get_base_layer())
+    for module in twin.modules():  # what training put in for the other adapter
+        vars(module).pop("base_dropout", None)
+    vars(twin).pop("peft_config", None)
+    return twin
+
+
+def _shared(base: nn.Module) -> list[Any]:
+    """What copies of a base have in common: its tensors, and what quantized layers keep beside their weights."""
+    tensors = [*base.parameters(), *base.buffers()]
+    holders = [*base.modules(), *tensors]
+    kept = [getattr(holder, name) for holder in holders for name in QUANTIZATION_STATE if hasattr(holder, name)]
+    return tensors + [state for state in kept if state is not None]
 
 
 def hub_commit(name: str, **hub_arguments: Any) -> str | None:
@@ -111,7 +142,7 @@ def base_of_adapter(
 def origin(base: PreTrainedModel) -> tuple[str | None, str | None]:
     """Where a base is from: Hub id or full path, ``None`` if it was made in memory; and its commit on the Hub."""
     name = base.config.name_or_path or None
-    return (None if name is None else full_path(name)), getattr(base.config, "_commit_hash", None)
+    return os.path.abspath(name) if name and os.path.isdir(name) else name, getattr(base.config, "_commit_hash", None)
 
 
 def single_device(device_map: Any) -> torch.device:
@@ -125,11 +156,7 @@ def single_device(device_map: Any) -> torch.device:
 
 
 def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str], **hub_arguments: Any) -> str:
-    """Name of the base that an adapter was trained on; ``./…`` in its folder or repo becomes a full path.
-
-    Raises:
-        ValueError: If none is recorded, or it is recorded as inside but is not there.
-    """
+    """Name of the base that an adapter was trained on; ``./…`` in its folder or repo becomes a full path."""
     name = config.base_model_name_or_path
     if name is None:
         raise ValueError(
@@ -148,12 +175,7 @@ def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str], **hub_a
             f"{adapter} was trained on a base inside it ({name}), which is not there: "
             "pass base_model=<folder, Hub id or loaded model>."
         )
-    return full_path(str(Path(adapter, inside)))
-
-
-def full_path(name: str) -> str:
-    """The full path of a folder; a Hub id as it is."""
-    return os.path.abspath(name) if os.path.isdir(name) else name
+    return os.path.abspath(Path(adapter, inside))
 
 
 def find_tokenizer(name: str, **kwargs: Any) -> PreTrainedTokenizerBase | None:
@@ -180,9 +202,7 @@ def check_prompt(config: E4SRecConfig, base: PreTrainedModel) -> None:
     """Raise a `ValueError` if a token of the prompt has no row in ``base``."""
     rows = text_embeddings(base).num_embeddings
     if (highest := max([*config.instruction_ids, *config.response_ids], default=0)) >= rows:
-        raise ValueError(
-            f"The prompt has token {highest}, but the base has {rows} tokens: its tokenizer is another one."
-        )
+        raise ValueError(f"The prompt has token {highest}, but the base has {rows} tokens: it is for another base.")
 
 
 def check_hidden_size(base: PreTrainedModel, name: str | None, weights_file: str) -> None:
@@ -209,9 +229,8 @@ def default_target_modules(base: PreTrainedModel) -> list[str] | str:
 def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
     """Freeze the base and put LoRA layers in, or make all of it trainable. Changes ``base`` in place.
 
-    Raises:
-        ValueError: If the base is not a decoder, carries LoRA already, is quantized but to be trained whole, or has
-            none of the target modules of LoRA; or if LoRA would change the base.
+    It is a `ValueError` if the base is not a decoder, carries LoRA already, cannot be trained as the config says, or
+    would itself be changed by LoRA.
     """
     if base.config.is_encoder_decoder:
         raise ValueError(f"{type(base).__name__} is an encoder-decoder; E4SRec needs a decoder-only base.")
@@ -246,11 +265,6 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
         ) from error
 
 
-def lora_layers(base: PreTrainedModel) -> Iterator[tuple[str, BaseTunerLayer]]:
+def lora_layers(base: PreTrainedModel) -> Iterator[tuple[str, Any]]:
     """The layers of a base that LoRA was put into, with their names."""
     return ((name, layer) for name, layer in base.named_modules() if isinstance(layer, BaseTunerLayer))
-
-
-def weight_below(layer: BaseTunerLayer) -> nn.Parameter:
-    """The weight of the base that LoRA was put on."""
-    return cast(nn.Parameter, layer.get_base_layer().weight)

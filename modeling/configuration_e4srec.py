@@ -56,8 +56,8 @@ class E4SRecConfig(PreTrainedConfig):
             scoring are not dropped.
         base_dropout: Dropout on what each layer of the base adds to its input, in training. The paper has none.
         base_config: Config of the base as a dictionary; for ``tuning="full"`` only.
-        grown_from: Rows that the item table had each time before items were added without training. The parts are
-            scored separately, so that old scores keep every bit. Empty it once the model has been trained further.
+        grown_from: Rows of the item table each time before items were added without training. The parts are scored
+            separately, so that old scores keep every bit. Empty it once the model has been trained further.
         retired_items: Ids of items that are never recommended. Histories that hold them are read as before.
         format_version: Layout of the files that this config was read from; 2 where it has retired items, 1 otherwise.
 
@@ -97,12 +97,10 @@ class E4SRecConfig(PreTrainedConfig):
                 "was written by a newer release: upgrade e4srec-hf, or load it with trust_remote_code=True from an "
                 "environment where the package is not installed."
             )
-        if head not in ("linear", "tied"):
-            raise ValueError(f'head must be "linear" or "tied", not {head!r}')
-        if tuning not in ("lora", "full"):
-            raise ValueError(f'tuning must be "lora" or "full", not {tuning!r}')
-        if projection_init not in ("random", "orthogonal"):
-            raise ValueError(f'projection_init must be "random" or "orthogonal", not {projection_init!r}')
+        choices = {"head": ("linear", "tied"), "tuning": ("lora", "full"), "projection_init": ("random", "orthogonal")}
+        for name, value in {"head": head, "tuning": tuning, "projection_init": projection_init}.items():
+            if value not in choices[name]:
+                raise ValueError(f'{name} must be "{choices[name][0]}" or "{choices[name][1]}", not {value!r}')
         if vocab_size < 2 or item_embedding_dim < 1:
             raise ValueError(
                 "vocab_size must be at least 2 and item_embedding_dim at least 1; "

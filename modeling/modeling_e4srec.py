@@ -12,8 +12,7 @@ The files of this repo, in reading order:
 - ``configuration_e4srec.py``: every setting. ``catalogue_checks.py``: its checks of what is said of the catalogue.
 - ``recommender.py``: loss, scores and recommendations. ``ranking.py``: the best items.
 - ``histories.py``: which items of a history count. ``reading.py``: how the base reads them.
-- ``bases.py``: finding the base, LoRA, the prompt. ``sharing.py``: several adapters on one base.
-- ``saving.py``: what is written, and strict loading.
+- ``bases.py``: finding or sharing the base, LoRA, the prompt. ``saving.py``: what is written, and strict loading.
 """
 
 import inspect
@@ -42,7 +41,6 @@ from .bases import (
     text_embeddings,
     tokenize_prompt,
     tune_base,
-    weight_below,
 )
 from .catalogue_checks import check_item_table
 from .configuration_e4srec import E4SRecConfig
@@ -76,15 +74,13 @@ logger = logging.get_logger(__name__)
 class E4SRecModel(Recommender):
     """A base language model with an item table, an input projection, a scoring head and, for ``tuning="lora"``, LoRA.
 
-    Make one with [`from_base`], load one with [`from_pretrained`].
+    Make one with [`from_base`], load one with [`from_pretrained`]. Its ``reader`` reads the histories: a
+    [`PlainReader`], or another object with the same ``read``.
 
     Args:
         config: The adapter's configuration.
-        base: The bare base model. Its modules are changed in place: LoRA layers go in, or all weights become trainable.
-            May be left out for ``tuning="full"``: the base is then randomly initialised.
-
-    Attributes:
-        reader: How histories are read: [`PlainReader`], or another one with the same ``read``.
+        base: The bare base model, which is changed in place. May be left out for ``tuning="full"``: the base is then
+            randomly initialised.
     """
 
     config_class = E4SRecConfig
@@ -93,12 +89,8 @@ class E4SRecModel(Recommender):
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
     config: E4SRecConfig
     base: PreTrainedModel
-    item_embeddings: nn.Embedding
-    input_proj: nn.Linear
-    score: nn.Linear
     instruction_ids: Tensor
     response_ids: Tensor
-    _hf_peft_config_loaded: bool
 
     def __init__(self, config: E4SRecConfig, base: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -130,8 +122,6 @@ class E4SRecModel(Recommender):
         self.reader: Any = PlainReader()
         self.has_base_dropout = False  # set by the training code, which puts it in
         self._unmerged_weights: dict[str, Tensor] = {}  # of the layers that LoRA is merged into
-        # the Trainer expects exactly these to be absent when it resumes
-        self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.saved_keys())
         # the Trainer looks for quantization and placement on the outer model only
         for name in OUTER_ATTRIBUTES:
             if hasattr(base, name):
@@ -162,8 +152,7 @@ class E4SRecModel(Recommender):
             A model in training mode.
 
         Raises:
-            ValueError: If the item vectors are not finite, the base is not a decoder, or there is a prompt but no
-                tokenizer for it.
+            ValueError: If the item vectors are not finite, the base is no decoder, or the prompt has no tokenizer.
             TypeError: If an argument is not known.
             OSError: If the base cannot be found.
         """
@@ -203,8 +192,11 @@ class E4SRecModel(Recommender):
         model = cls(settings, base)
         with torch.no_grad():
             model.item_embeddings.weight.copy_(table)
-        if settings.projection_init == "orthogonal":
-            model._start_orthogonal()
+            if settings.projection_init == "orthogonal":  # the head inverts the input projection
+                nn.init.orthogonal_(model.input_proj.weight)  # (hidden, item dimension)
+                nn.init.zeros_(model.input_proj.bias)
+                back = model.input_proj.weight.T
+                model.score.weight.copy_(table.to(back) @ back if settings.head == "linear" else back)
         return model.train()
 
     @classmethod
@@ -328,10 +320,7 @@ class E4SRecModel(Recommender):
         return self.item_embeddings
 
     def kept_instruction(self) -> KeptInstruction:
-        """Read the instruction once: ``with model.kept_instruction(): …``, while the weights stay as they are.
-
-        Inside another one of this model it is that one. See [`KeptInstruction`].
-        """
+        """Read the instruction once: ``with model.kept_instruction(): …``, while the weights do not change."""
         return KeptInstruction.of(self) or KeptInstruction(self)
 
     def forward(
@@ -353,8 +342,7 @@ class E4SRecModel(Recommender):
             kwargs: Ignored; the `Trainer` passes what other models use.
 
         Returns:
-            ``logits``: ``(targets, vocab)`` in row-major order, ``(batch, vocab)`` without labels, ``None`` while
-            training with labels; ``loss``.
+            ``loss`` and ``logits``, ``(targets, vocab)`` in row-major order or without labels ``(batch, vocab)``.
 
         Raises:
             ValueError: If an id is outside the vocabulary, or there is neither a prompt nor an item to read.
@@ -400,23 +388,14 @@ class E4SRecModel(Recommender):
         vectors = F.dropout(self.item_embeddings(ids), self.config.item_dropout, self.training)
         return self.input_proj(vectors).to(text_embeddings(self.base).weight.dtype)
 
-    @torch.no_grad()
-    def _start_orthogonal(self) -> None:
-        """Let the head invert the input projection: a projected and scored item has its own vector's scores."""
-        nn.init.orthogonal_(self.input_proj.weight)  # (hidden, item dimension)
-        nn.init.zeros_(self.input_proj.bias)
-        back = self.input_proj.weight.T
-        self.score.weight.copy_(self.item_embeddings.weight @ back if self.config.head == "linear" else back)
-
     def merge_adapter(self) -> None:
         """Fold the LoRA weights into the base, which is then as fast as without them.
 
-        The layers that LoRA changes get weights of their own, so that other adapters on this base never see it; the
-        old ones are kept in main memory. In a half-precision base the sum is rounded, and scores change a little.
+        The layers with LoRA get weights of their own, so that no other adapter on this base sees it; the old ones are
+        kept in main memory. In a half-precision base the sum is rounded, and scores change a little.
 
         Raises:
-            ValueError: If there is no LoRA, the base is quantized, or LoRA has biases (``lora_bias``), which would be
-                folded into those of the base.
+            ValueError: If there is no LoRA, the base is quantized, or LoRA has biases (``lora_bias``).
         """
         if getattr(self.base, "is_quantized", False):
             raise ValueError("LoRA cannot be merged into a quantized base: load it with dtype= instead.")
@@ -427,10 +406,10 @@ class E4SRecModel(Recommender):
             raise ValueError("LoRA with biases of its own (lora_bias) cannot be merged: use it unmerged.")
         for name, layer in layers.items():
             if name not in self._unmerged_weights:
-                before = weight_below(layer)
-                layer.get_base_layer().weight = nn.Parameter(before.detach().clone(), requires_grad=False)
+                below = layer.get_base_layer()
+                self._unmerged_weights[name] = below.weight.detach().to("cpu", copy=True)
+                below.weight = nn.Parameter(below.weight.detach().clone(), requires_grad=False)
                 layer.merge()
-                self._unmerged_weights[name] = before.detach().to("cpu", copy=True)
 
     def unmerge_adapter(self) -> None:
         """Take the LoRA weights out of the base again: it is bit for bit what it was before [`merge_adapter`].
@@ -441,7 +420,7 @@ class E4SRecModel(Recommender):
             if name in self._unmerged_weights:
                 layer.unmerge()
                 with torch.no_grad():  # subtracting leaves rounding errors
-                    weight_below(layer).copy_(self._unmerged_weights.pop(name))
+                    layer.get_base_layer().weight.copy_(self._unmerged_weights.pop(name))
 
 
 E4SRecModel.register_for_auto_class("AutoModel")

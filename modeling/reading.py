@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
-from transformers.utils import logging
 
 from .bases import text_embeddings
 from .histories import windows_of
@@ -23,8 +22,6 @@ ITEMS_TO_CHECK = 64
 #: Signs of an error that is about memory and not about the base.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
-logger = logging.get_logger(__name__)
-
 
 class ReadInstruction(NamedTuple):
     """An instruction that the base has read."""
@@ -32,10 +29,6 @@ class ReadInstruction(NamedTuple):
     keys_and_values: list[tuple[Tensor, Tensor]]  # of each layer, (1, heads, tokens, head dimension)
     state: Tensor  # (hidden,) the last hidden state
     length: int  # number of tokens
-
-    def cache(self) -> Cache:
-        """Keys and values as the base takes them."""
-        return Cache(layers=[SharedLayer(*pair) for pair in self.keys_and_values])
 
 
 def read_instruction(base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
@@ -178,8 +171,6 @@ class PlainReader:
                 lambda: read_rows(base, read_instruction(base, instruction), items, lengths, response),
             )
             self._checked[key] = reason, longest
-            if reason:
-                logger.info(f"The instruction is read again in each row: {reason}.")
         return reason
 
 
@@ -208,7 +199,8 @@ def read_rows(
         if not embeds.shape[1]:  # nothing follows the instruction
             return before.state.expand(len(items), -1) + 0 * vectors.sum()  # what is trained has a gradient
         n_before, read = before.length, (length - 1).clamp_min(0)
-        arguments: dict[str, Any] = {"past_key_values": before.cache(), "use_cache": True}
+        cache = Cache(layers=[SharedLayer(*pair) for pair in before.keys_and_values])
+        arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
     else:
         n_before, read = len(before), len(before) + length - 1
         embeds = torch.cat([before.expand(len(items), -1, -1), embeds], dim=1)
@@ -247,8 +239,7 @@ def difference(base: PreTrainedModel, expected: Callable[[], Tensor], found: Cal
 def noise(base: PreTrainedModel, *shape: int) -> Tensor:
     """Random vectors as large as token embeddings, drawn without touching the caller's random state.
 
-    They take gradients where the caller does: on a CPU, bitsandbytes rearranges the weights of a 4-bit base for good in
-    its first pass without gradients.
+    They take gradients where the caller does: bitsandbytes keeps what a first pass without them makes of 4-bit weights.
     """
     weight = text_embeddings(base).weight
     vectors = torch.randn(*shape, weight.shape[1], generator=torch.Generator().manual_seed(0))

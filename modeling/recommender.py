@@ -59,7 +59,7 @@ class Recommender(AtomicSaveMixin):
         raise NotImplementedError
 
     def kept_instruction(self) -> AbstractContextManager[Any]:
-        """A context in which the model reads its instruction only once. This one has none."""
+        """A context in which a model with an instruction reads it only once."""
         return nullcontext()
 
     def known_histories(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -79,13 +79,9 @@ class Recommender(AtomicSaveMixin):
     def _output(
         self, vectors: Tensor, targets: Tensor, seen: Tensor | None, num_items_in_batch: Tensor | int | None
     ) -> CausalLMOutput:
-        """The mean loss over the targets, or its sum over ``num_items_in_batch``. While training, no logits.
+        """The mean loss over ``(targets,)`` ids, or its sum over ``num_items_in_batch``. While training, no logits.
 
-        Args:
-            vectors: ``(targets, width)``.
-            targets: ``(targets,)`` item ids.
-            seen: ``(targets, any)`` item ids of their histories, for losses that sample negatives.
-            num_items_in_batch: Number of targets of all accumulated batches.
+        ``vectors`` are ``(targets, width)``, and ``seen`` the ``(targets, any)`` ids not to sample as negatives.
         """
         logits = None if self.training else catalogue_scores(vectors, self.scoring_parts)  # (targets, vocab)
         samples_negatives = getattr(self.config, "loss", "ce") != "ce"
@@ -113,8 +109,6 @@ class Recommender(AtomicSaveMixin):
     ) -> Recommendations:
         """The ``top_k`` items that come next, with dropout switched off. Retired items are never among them.
 
-        Several threads may ask a model in evaluation mode at once.
-
         Args:
             input_ids: ``(batch, seq)`` histories as the item tokenizer makes them; ``batch`` may be large.
             attention_mask: ``(batch, seq)``, 0 where nothing is to be read.
@@ -122,10 +116,10 @@ class Recommender(AtomicSaveMixin):
             exclude_seen: Whether to hide the items of the history, also those before the last ``max_history``.
             candidates: Item ids to choose from, ``(any,)`` for all rows or ``(batch, any)``; ``None`` is the whole
                 catalogue. ``[PAD]`` among them is ignored.
-            batch_size: Histories that are read at a time; they are sorted by length, the longest first.
+            batch_size: Histories that are read at a time, sorted by length.
 
         Returns:
-            [`Recommendations`]: scores and item ids, both ``(batch, top_k)``.
+            Scores and item ids, both ``(batch, top_k)``. Several threads may ask a model in evaluation mode at once.
 
         Raises:
             ValueError: If ``top_k`` is not between 1 and the size of the catalogue, ``batch_size`` is below 1, an id

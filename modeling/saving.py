@@ -104,17 +104,14 @@ class AtomicSaveMixin(PreTrainedModel):
         tokenizer: PreTrainedTokenizerBase | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write ``config.json``, ``model.safetensors``, the item tokenizer and the Python files that load them.
-
-        The files are written beside the folder and moved in when all of them are complete.
+        """Write ``config.json``, ``model.safetensors``, the item tokenizer and the Python files, all or nothing.
 
         Args:
             save_directory: The folder; created where it does not exist.
             is_main_process: Nothing is written where this is false.
             state_dict: The weights, where a distributed trainer has gathered them.
             push_to_hub: Push afterwards; ``kwargs`` then go to `push_to_hub`, ``repo_id`` among them.
-            dtype: Of the weights in the file; by default as they are. ``torch.bfloat16`` halves the file of an adapter,
-                which is trained in float32 and loaded as float32 again.
+            dtype: Of the weights in the file; by default float32. ``torch.bfloat16`` halves an adapter's file.
             tokenizer: The item tokenizer; by default the one where the model was saved or loaded, if it still fits.
             kwargs: See ``push_to_hub``. Options for sharding and formats have no meaning for one small file.
 

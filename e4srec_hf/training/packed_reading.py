@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
 from transformers.utils import logging
 
 from ..modeling.histories import Windows, windows_of
@@ -19,6 +20,7 @@ from ..modeling.reading import (
     PlainReader,
     ReadingTask,
     ReadInstruction,
+    SharedLayer,
     difference,
     is_checkpointing,
     is_exact,
@@ -183,7 +185,8 @@ def read_packed(
         if not embeds.shape[1]:  # nothing follows the instruction
             return before.state.expand(len(rows.read), -1) + 0 * vocabulary.sum()  # what is trained has a gradient
         n_before = before.length
-        arguments: dict[str, Any] = {"past_key_values": before.cache(), "use_cache": True}
+        cache = Cache(layers=[SharedLayer(*pair) for pair in before.keys_and_values])
+        arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
     else:
         n_before = len(before)
         embeds = torch.cat([before.expand(len(embeds), -1, -1), embeds], dim=1)

@@ -30,6 +30,8 @@ def prepare_for_training(model: PreTrainedModel) -> Any:
     """
     made: Any = model
     made.training_loss = training_loss
+    # the Trainer expects exactly these to be absent when it resumes
+    made._keys_to_ignore_on_save = set(made.state_dict()) - set(made.saved_keys())
     if model.config.model_type == "e4srec":
         if not isinstance(made.reader, PackedReader):
             made.reader = PackedReader()

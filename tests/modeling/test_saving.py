@@ -84,7 +84,6 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "ranking.py",
         "recommender.py",
         "saving.py",
-        "sharing.py",
     }
     assert json.loads((directory / "config.json").read_text())["auto_map"] == {
         "AutoConfig": "configuration_e4srec.E4SRecConfig",
