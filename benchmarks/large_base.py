@@ -27,7 +27,16 @@ from torch import nn
 from transformers import AutoModel, BitsAndBytesConfig, LlamaModel, PreTrainedTokenizerBase
 
 from e4srec_hf import E4SRecModel
-from e4srec_hf.data import SequenceCollator, build_item_tokenizer, catalogue_of, leave_one_out, load_sequences, tokenize_histories
+from e4srec_hf.data import (
+    SequenceCollator,
+    build_item_tokenizer,
+    catalogue_of,
+    leave_one_out,
+    load_sequences,
+    tokenize_histories,
+)
+from e4srec_hf.training import prepare_for_training
+from e4srec_hf.training.packed_reading import packing_of
 from e4srec_hf.training.tiny_base import train_byte_level_tokenizer
 
 
@@ -92,7 +101,7 @@ def measure(
             optimizer.zero_grad()
 
     model.train()
-    passed, reason = model.packing[:2]
+    passed, reason = packing_of(prepare_for_training(model))[:2]
     train()
     forget_peak(device)
     taken = seconds(train, device)

@@ -15,12 +15,12 @@ import sys
 from typing import Any
 
 import torch
-from e4srec_hf.modeling import recommender
 from measuring import RESULTS, forget_peak, llama_config, memory_bytes, peak_bytes, seconds, write_result
 from torch.nn import functional as F
 from transformers import LlamaModel
 
 from e4srec_hf import E4SRecModel
+from e4srec_hf.training import prepare_for_training
 from e4srec_hf.training.tiny_base import train_byte_level_tokenizer
 
 
@@ -36,7 +36,7 @@ def make_model(n_items: int, head: str, hidden_size: int, device: str) -> Any:
 def measure(what: str, naive: bool, n_items: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Peak bytes and seconds of one way, in this process."""
     device = arguments.device
-    model = make_model(n_items, arguments.head, arguments.hidden_size, device)
+    model = prepare_for_training(make_model(n_items, arguments.head, arguments.hidden_size, device))
     users = arguments.users if what == "train" else arguments.users_to_recommend
     ids = torch.randint(2, n_items + 2, (users, arguments.history), device=device)
 
@@ -55,10 +55,10 @@ def measure(what: str, naive: bool, n_items: int, arguments: argparse.Namespace)
 
     if naive and what == "train":
 
-        def all_scores(vectors: torch.Tensor, catalogue: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            return F.cross_entropy(vectors @ catalogue.T, targets, reduction="sum")
+        def all_scores(model: Any, vectors: torch.Tensor, targets: torch.Tensor, seen: Any) -> torch.Tensor:
+            return F.cross_entropy(vectors @ model.scoring_vectors.T, targets, reduction="sum")
 
-        recommender.catalogue_cross_entropy = all_scores
+        model.training_loss = all_scores
     if what == "train":  # probes of the base must not count
         model.train()(ids[:1], labels=ids[:1])
     else:

@@ -13,12 +13,14 @@ import peft
 import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
+from e4srec_hf.modeling.histories import windows_of
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
 
 from e4srec_hf import E4SRecModel
 from e4srec_hf.cards.facts import device_name
 from e4srec_hf.data import build_item_tokenizer, catalogue_of, leave_one_out, load_sequences
-from e4srec_hf.training.packing import PackedRows, pack_rows, segments_of
+from e4srec_hf.training import prepare_for_training
+from e4srec_hf.training.packing import PackedRows, pack_rows
 from e4srec_hf.training.tiny_base import train_byte_level_tokenizer
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +60,7 @@ def make_world(arguments: argparse.Namespace) -> World:
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
                 torch.nn.init.normal_(parameter, std=0.02)
-    return World(model.to(arguments.device), items, splits["train"], splits["test"])
+    return World(prepare_for_training(model.to(arguments.device)), items, splits["train"], splits["test"])
 
 
 def llama_config(vocab_size: int, layers: int, hidden_size: int) -> LlamaConfig:
@@ -85,7 +87,7 @@ def packed_rows(model: E4SRecModel, batch: dict[str, torch.Tensor]) -> PackedRow
     rows, columns = (batch["labels"] > 0).nonzero(as_tuple=True)
     known = batch["attention_mask"].bool()
     preceding = (known.cumsum(1) - known.long())[rows, columns]
-    return pack_rows(segments_of(rows, preceding, model.config.max_history), len(model.response_ids))
+    return pack_rows(windows_of(rows, preceding, model.config.max_history, shared=True), len(model.response_ids))
 
 
 def synchronize(device: torch.device | str) -> None:

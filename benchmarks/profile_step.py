@@ -9,13 +9,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from e4srec_hf.modeling import history_reader, reading
 from measuring import add_arguments, make_world, packed_rows, seconds, spread_sample, write_result
 from torch.profiler import ProfilerActivity, profile
 
 from e4srec_hf.data import SequenceCollator
-from e4srec_hf.training.packed_reading import SLOTS_WORTH_A_PASS
-from e4srec_hf.training.packed_reading import groups_of_similar_length
+from e4srec_hf.training import packed_reading
+from e4srec_hf.training.packed_reading import SLOTS_WORTH_A_PASS, groups_of_similar_length
 
 
 def main() -> None:
@@ -50,9 +49,9 @@ def main() -> None:
     without: dict[str, Any] = {
         "as it is": nullcontext(),
         "in one pass": patch.object(
-            history_reader, "groups_of_similar_length", lambda lengths, _: [[*range(len(lengths))]]
+            packed_reading, "groups_of_similar_length", lambda lengths, _: [[*range(len(lengths))]]
         ),
-        "last layer on all tokens": patch.object(reading, "only_where_read", lambda *_: nullcontext()),
+        "last layer on all tokens": patch.object(packed_reading, "only_where_read", lambda *_: nullcontext()),
     }
     times = dict.fromkeys(without, 0.0)
     for counts in [False] + [True] * arguments.rounds:  # the first round is for warming up

@@ -26,7 +26,14 @@ from quality_report import draw, markdown_table, paired_bootstrap
 from runs import Run, Trained, add_arguments, check_arguments, code_digest, digest, make_run, read_recipe, train_all
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from e4srec_hf.data import build_item_tokenizer, catalogue_of, item_catalogue, leave_one_out, load_sequences, with_sampled_negatives
+from e4srec_hf.data import (
+    build_item_tokenizer,
+    catalogue_of,
+    item_catalogue,
+    leave_one_out,
+    load_sequences,
+    with_sampled_negatives,
+)
 from e4srec_hf.evaluation.metrics import mean_metrics
 from e4srec_hf.evaluation.popularity import PopularityModel
 from e4srec_hf.evaluation.ranking import evaluate_ranking

@@ -8,13 +8,16 @@ in examples/configs/beauty.yaml; ``--layers`` and ``--hidden_size`` take another
 
 import argparse
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
+from e4srec_hf.modeling.reading import PlainReader
 from measuring import add_arguments, make_world, seconds, spread_sample, write_result
 
 from e4srec_hf.data import tokenize_histories
+from e4srec_hf.training.packed_reading import ReferenceReader
 
 
 def main() -> None:
@@ -38,12 +41,13 @@ def main() -> None:
     singles = [tokenize_histories(world.items, [histories[row]]).to(arguments.device) for row in some]
 
     def together(plain: bool) -> None:
-        model.reader.plain = plain
+        model.reader = ReferenceReader() if plain else PlainReader()
         found["together"] = model.recommend(**batch, batch_size=arguments.batch_size)
 
     def alone(plain: bool) -> None:
-        model.reader.plain = plain
-        found["alone"] = [model.recommend(**single) for single in singles]
+        model.reader = ReferenceReader() if plain else PlainReader()
+        with nullcontext() if plain else model.kept_instruction():
+            found["alone"] = [model.recommend(**single) for single in singles]
 
     found: dict[str, Any] = {}
     ways: dict[str, tuple[Callable[[bool], None], bool, int]] = {

@@ -17,6 +17,7 @@ from measuring import World, add_arguments, make_world, seconds, spread_sample, 
 from torch import Tensor
 
 from e4srec_hf.data import SequenceCollator
+from e4srec_hf.training.packed_reading import ReferenceReader
 
 Batch = dict[str, Tensor]
 
@@ -53,8 +54,8 @@ def differences(world: World, batch: Batch, device: str) -> dict[str, float]:
     """Largest relative difference of loss, logits and gradients between the two ways, dropout off."""
     world.model.eval()
     found: list[Any] = []
-    for plain in (False, True):
-        world.model.reader.plain = plain
+    for reader in (world.model.reader, ReferenceReader()):
+        world.model.reader = reader
         world.model.zero_grad()
         output = world.model(**{name: tensor.to(device) for name, tensor in batch.items()})
         output.loss.backward()
@@ -90,6 +91,7 @@ def main() -> None:
     trained = [parameter for parameter in world.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
+    packing = world.model.reader
     apart = differences(world, collate(parts[0][::8]), arguments.device)
     times: dict[int, list[tuple[float, float]]] = {size: [] for size in arguments.targets_per_batch}
     n_targets = []
@@ -98,8 +100,8 @@ def main() -> None:
         packed = [collate(part[start : start + step]) for start in range(0, len(part), step)]
         for size in times:
             taken = []
-            for plain, batches in ((False, packed), (True, list(one_row_a_target(whole, size)))):
-                world.model.reader.plain = plain
+            for reader, batches in ((packing, packed), (ReferenceReader(), list(one_row_a_target(whole, size)))):
+                world.model.reader = reader
                 taken.append(seconds(partial(train, world, batches, optimizer, arguments.device), arguments.device))
             times[size].append((taken[0], taken[1]))
         n_targets.append(int((whole["labels"] > 0).sum()))

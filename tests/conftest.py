@@ -10,7 +10,6 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from e4srec_hf.modeling.reading import PlainReader
 from huggingface_hub import constants, hf_api
 from transformers import (
     AutoModel,
@@ -156,13 +155,6 @@ def hub_here(hub, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", hub.home / "datasets")
     monkeypatch.setenv("HF_TOKEN", hub.token)
     return hub
-
-
-class InstructionInEachRow(PlainReader):
-    """Reads as the reference code does: a row a target, the instruction in each of them, all rows in one pass."""
-
-    def instruction(self, task, n_items):
-        return task.prompt[0]
 
 
 def ranks_of(model, ids, mask, targets, *, exclude_seen=True, candidates=None):

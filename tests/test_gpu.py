@@ -4,6 +4,8 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from e4srec_hf.training import prepare_for_training
+from e4srec_hf.training.packed_reading import ReferenceReader, packing_of
 from tests.conftest import BASE_CONFIGS, random_batch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
@@ -36,12 +38,13 @@ def test_a_bfloat16_base_on_a_gpu_trains_float32_weights(make_model, base_dir, t
 @pytest.mark.parametrize("kind", list(BASE_CONFIGS))
 def test_packed_rows_equal_one_row_a_target_on_a_gpu(kind, attention, make_base, make_model):
     model = make_model(make_base(kind, attn_implementation=attention), lora={"r": 4, "lora_dropout": 0.0}).to("cuda")
+    prepare_for_training(model)
     ids, mask = (tensor.cuda() for tensor in random_batch(rows=6, width=14))
     labels = ids.masked_fill(mask == 0, -100)
-    assert model.packing.passed, model.packing.reason
+    assert packing_of(model).passed, packing_of(model).reason
     found = []
-    for plain in (False, True):
-        model.reader.plain = plain
+    for reader in (model.reader, ReferenceReader()):
+        model.reader = reader
         model.zero_grad()
         loss = model(ids, mask, labels=labels).loss
         loss.backward()

@@ -123,6 +123,14 @@ class PackedReader(PlainReader):
         return verdict
 
 
+class ReferenceReader(PlainReader):
+    """Reads as the reference code does, to compare with: the instruction again in each row, all rows in one pass."""
+
+    def instruction(self, task: ReadingTask, n_items: int) -> Tensor | ReadInstruction:
+        """The ``(tokens, hidden)`` vectors, as they are."""
+        return task.prompt[0]
+
+
 def packing_of(model: Any) -> Verdict:
     """Whether a model that is prepared for training reads a history once for all its targets, and why not."""
     return model.reader.packing(model.reading_task())

@@ -7,9 +7,8 @@ import torch
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
-from e4srec_hf.training import prepare_for_training
-
 from e4srec_hf import E4SRecConfig, E4SRecModel
+from e4srec_hf.training import prepare_for_training
 from tests.conftest import BASE_CONFIGS, INSTRUCTION, RESPONSE, VOCAB, folded_copy, random_batch
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from e4srec_hf import SASRecConfig, SASRecModel
 from e4srec_hf.evaluation import ranking as evaluation_ranking
-from tests.conftest import BASE_CONFIGS, VOCAB, InstructionInEachRow, random_batch, ranks_of
+from e4srec_hf.training.packed_reading import ReferenceReader
+from tests.conftest import BASE_CONFIGS, VOCAB, random_batch, ranks_of
 
 
 def tokens_run(model):
@@ -26,7 +27,7 @@ def tokens_run(model):
 def afresh(model, ids, mask):
     """Scores of a copy of the model that reads the instruction in each row."""
     other = copy.deepcopy(model)
-    other.reader = InstructionInEachRow()
+    other.reader = ReferenceReader()
     return other.recommend(ids, mask, top_k=VOCAB - 2, exclude_seen=False)
 
 

@@ -18,8 +18,8 @@ from transformers import (
 )
 
 from e4srec_hf.training import prepare_for_training
-from e4srec_hf.training.packed_reading import check_packing, is_causal, packing_of
-from tests.conftest import BASE_CONFIGS, InstructionInEachRow, random_batch
+from e4srec_hf.training.packed_reading import ReferenceReader, check_packing, is_causal, packing_of
+from tests.conftest import BASE_CONFIGS, random_batch
 
 NO_DROPOUT = {"r": 4, "lora_dropout": 0.0}
 
@@ -51,7 +51,7 @@ def both_ways(model, ids, mask, labels):
     """Output and gradients, packed and with one row a target."""
     results = []
     packed = model.reader
-    for reader in (packed, InstructionInEachRow()):
+    for reader in (packed, ReferenceReader()):
         model.reader = reader
         model.zero_grad()
         output = model(ids, mask, labels=labels)
@@ -215,7 +215,7 @@ def test_a_base_that_cannot_share_falls_back_with_one_warning_and_stays_right(
         assert verdict.reason.startswith(REASONS[kind])
         assert verdict.reason in warnings[0]
     assert_equal_ways(model, ids, mask, labels)
-    model.reader = InstructionInEachRow()  # alone, each target gives the same
+    model.reader = ReferenceReader()  # alone, each target gives the same
     expected = []
     for row in range(len(ids)):
         for column in range(ids.shape[1]):
