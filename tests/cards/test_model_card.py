@@ -288,6 +288,7 @@ def test_the_card_is_named_after_the_repo(folder, reports):
     assert 'AutoModel.from_pretrained("org/some-name", trust_remote_code=True)' in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["e4srec", "sasrec"])
 def test_the_example_runs_where_the_package_is_not(kind, make_model, base_dir, tmp_path):
     odd = ['say "hi"', "b\\", "c's 😀", "```", "a\u2028b", "{{ x }}", *(f"item {n}" for n in range(24))]

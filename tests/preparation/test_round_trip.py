@@ -29,6 +29,7 @@ def lastfm(user, item, second):
     return f"{user}\t{item}\t{second % 100}\t{second * 1000}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "source", "event"),
     [("Beauty", "amazon-2014", amazon), ("Yelp", "yelp", yelp), ("LastFM", "lastfm-hetrec", lastfm)],
