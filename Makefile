@@ -2,7 +2,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
-SOURCES := $(shell find e4srec_hf modeling hub_cards -type f -not -name '*.pyc')
+SOURCES := $(shell find e4srec_hf modeling hub_cards examples -type f -not -name '*.pyc')
 
 # The models of the demo and the tests are tiny: a second thread gains little, and costs much on a busy machine.
 export OMP_NUM_THREADS ?= 1

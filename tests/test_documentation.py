@@ -12,7 +12,7 @@ import pytest
 import typer
 from transformers import TrainingArguments
 
-from e4srec_hf.cli.main import app
+from e4srec_hf.cli.app import app
 from e4srec_hf.training import arguments
 
 ROOT = Path(__file__).parents[1]

@@ -11,12 +11,19 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {"e4srec_hf": "e4srec_hf", "modeling": "e4srec_hf/modeling", "hub_cards": "e4srec_hf/hub_cards"}
+#: Source folders, and where their files are installed.
+SOURCES = {
+    "e4srec_hf": "e4srec_hf",
+    "modeling": "e4srec_hf/modeling",
+    "hub_cards": "e4srec_hf/hub_cards",
+    "examples": "e4srec_hf/examples",
+}
 
 
 def source_files(folder: str) -> list[str]:
     """Paths below ``folder`` of this tree, without what Python caches."""
-    paths = (path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc")
+    pattern = "*.py" if folder == "examples" else "*"  # recipes of examples are for those who have the repository
+    paths = (path for path in (ROOT / folder).rglob(pattern) if path.is_file() and path.suffix != ".pyc")
     return sorted(path.relative_to(ROOT / folder).as_posix() for path in paths)
 
 
