@@ -47,5 +47,5 @@ def _fingerprint(
     for name in sorted(names):
         tensor = tensor_of(name).detach().to("cpu", torch.float32).contiguous()
         digest.update(json.dumps([name, list(tensor.shape)]).encode())
-        digest.update(tensor.numpy())
+        digest.update(tensor.numpy().data)
     return digest.hexdigest()

@@ -114,9 +114,9 @@ def target_ranks(
     for rows in torch.arange(len(targets), device=targets.device).split(max(SCORES_AT_A_TIME // vocab_size, 1)):
         scores = scores_of(rows)
         check_no_nan(scores)
-        mine = [None if ids is None else ids[rows] for ids in (seen, candidates)]
+        own_seen, own_candidates = (None if ids is None else ids[rows] for ids in (seen, candidates))
         score = scores.gather(1, column[rows])
-        mask_ineligible_items(scores, 0, *mine, retired, value=torch.nan)  # NaN is never counted
+        mask_ineligible_items(scores, 0, own_seen, own_candidates, retired, value=torch.nan)  # NaN is never counted
         rank = (scores >= score).sum(dim=1).float()  # float32: exact up to 2**24 items
         is_hidden = scores.gather(1, column[rows]).isnan().squeeze(1)
         ranks[rows] = rank.masked_fill(is_hidden, torch.inf)

@@ -1,66 +1,140 @@
-"""Pushing to the Hub: one commit that holds what an adapter repo is made of and nothing else, or no change at all."""
+"""Push a model to the Hub as one commit with exactly the files of a model, or leave the Hub as it was."""
 
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
-from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
 
-from ..files import BASE_FOLDER, EVALUATION_NAME, OPTIONAL_FILES, REQUIRED_FILES, is_model_file
-from ..modeling.saving import BASE_FILES, WEIGHTS_NAME, AtomicSaveMixin
+from ..cards.model_card import refresh_model_card
+from ..evaluation.fingerprint import file_fingerprint, folder_fingerprint, model_fingerprint
+from ..evaluation.reports import Evaluation, load_evaluation
+from ..files import (
+    BASE_FOLDER,
+    CARD_NAME,
+    CONFIG_NAME,
+    EVALUATION_NAME,
+    MODEL_FILES,
+    OPTIONAL_FILES,
+    REQUIRED_FILES,
+    code_files,
+    is_model_file,
+    read_json,
+    write_json,
+)
+from ..modeling.saving import BASE_FILES, TOKENIZER_FILES, WEIGHTS_NAME, AtomicSaveMixin
+from .verify.released_code import file_names
 
 logger = logging.get_logger(__name__)
 
-#: Of the files of a model, those that hold figures of its weights and its catalogue.
-EVALUATION_FILES = ("README.md", EVALUATION_NAME)
 
+def push(
+    model_or_folder: AtomicSaveMixin | str | os.PathLike[str],
+    repo_id: str,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    with_base: bool = False,
+    dtype: torch.dtype | None = None,
+    commit_message: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> CommitInfo:
+    """Push a model, or the folder of a saved model, as one commit. If that fails, the Hub is left as it was.
 
-def travelling_files(directory: str | os.PathLike[str]) -> dict[str, Path]:
-    """The files of a saved model that go to the Hub: name in the repo to file.
+    The commit has weights, config, code and item tokenizer, the model card and the other files of a model, but no
+    checkpoint and nothing pickled. It deletes files of a model that an earlier push sent and this model does not have;
+    other files stay.
+
+    A model is pushed with its present weights. If weights or catalogue have changed since it was saved or loaded, its
+    metrics are left out, and a card without them is written.
+
+    Args:
+        model_or_folder: A model, or the folder of a saved model with its item tokenizer.
+        repo_id: ``org/name``; created if it does not exist.
+        tokenizer: Item tokenizer of a model; by default the one in the folder or repo that the model was saved to or
+            loaded from. Titles and facts of the training are taken from there too.
+        with_base: Whether to include the base of a model if it is a folder on this machine. A base in the folder
+            ``base`` of the model is always included.
+        dtype: Dtype of a model's weights in the file, as for `save_pretrained`.
+        commit_message: Commit message.
+        private: Visibility, if the repo is created.
+        token: Token of an account that may write.
+        revision: Branch; created if it does not exist.
+        create_pr: Whether to open a pull request with the commit.
+
+    Returns:
+        The commit.
 
     Raises:
-        FileNotFoundError: If one is missing; it is named.
-        ValueError: If the item tokenizer does not fit, or the base is a folder outside, which nobody else has.
+        FileNotFoundError: If a file that loading needs is missing, such as the item tokenizer.
+        ValueError: If the item tokenizer does not fit the model, the base is a folder outside the repo, or an option
+            for models is given with a folder.
     """
-    folder = Path(directory)
-    if missing := [name for name in REQUIRED_FILES if not (folder / name).is_file()]:
-        raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing)}: save model and item tokenizer there with save_trained(...) first."
+    with tempfile.TemporaryDirectory() as stage:
+        if isinstance(model_or_folder, str | os.PathLike):
+            if tokenizer is not None or with_base or dtype is not None:
+                raise ValueError("A folder is pushed as it is: tokenizer, with_base and dtype are for models.")
+            folder = model_or_folder
+        else:
+            _save_for_push(model_or_folder, stage, repo_id, tokenizer, with_base, dtype, token)
+            folder = stage
+            commit_message = commit_message or f"Upload {type(model_or_folder).__name__}"
+        return push_folder(
+            folder,
+            repo_id,
+            commit_message=commit_message,
+            private=private,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
         )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    n_tokens = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
-    if n_tokens != config["vocab_size"]:
-        raise ValueError(
-            f"The item tokenizer in {folder} has {n_tokens} tokens, the model {config['vocab_size']}: it is another "
-            "catalogue's. Give the right one with tokenizer=."
-        )
-    names = [name for name in (*REQUIRED_FILES, *OPTIONAL_FILES) if (folder / name).is_file()]
-    files = {name: folder / name for name in [*names, *(file.name for file in folder.glob("*.py"))]}
-    base = config.get("base_model_name_or_path")
-    if base == f"./{BASE_FOLDER}":
-        found = {file for pattern in BASE_FILES for file in (folder / BASE_FOLDER).glob(pattern)}
-        if not found:
-            raise FileNotFoundError(
-                f"{folder} was trained on a base in its folder {BASE_FOLDER}, but that is not there."
-            )
-        files |= {f"{BASE_FOLDER}/{file.name}": file for file in found}
-    elif base is not None and (base.startswith(".") or os.path.isabs(base)):
-        raise ValueError(
-            f"The base is a folder on this machine, {base}, which nobody else has. Push it to a repo of its own, load "
-            "the adapter with base_model=<its id>, and push that; or send the base along with "
-            "model.push_to_hub(..., with_base=True)."
-        )
-    return dict(sorted(files.items()))
+
+
+def _save_for_push(
+    model: AtomicSaveMixin,
+    directory: str,
+    repo_id: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    with_base: bool,
+    dtype: torch.dtype | None,
+    token: str | bool | None,
+) -> None:
+    """Save a model to an empty folder, with its base, and with those files beside it that still belong to it."""
+    for name in (*TOKENIZER_FILES, *OPTIONAL_FILES):
+        if (file := model.file_beside(name, token)) is not None:
+            shutil.copyfile(file, Path(directory, name))
+    base = getattr(model.config, "base_model_name_or_path", None)
+    beside = model.file_beside(f"{BASE_FOLDER}/{CONFIG_NAME}", token)
+    inside = beside is not None and os.path.dirname(os.path.abspath(beside)) == os.path.abspath(base or "")
+    if (with_base or inside) and base is not None and os.path.isdir(base):
+        model.config.base_model_name_or_path = shutil.copytree(base, Path(directory).absolute() / BASE_FOLDER)
+    try:
+        model.save_pretrained(directory, dtype=dtype, tokenizer=tokenizer)
+    finally:
+        if base is not None:
+            model.config.base_model_name_or_path = base
+    fingerprint = model_fingerprint(model)
+    evaluation = Path(directory, EVALUATION_NAME)
+    content = read_json(evaluation)
+    if content.get("fingerprint") == fingerprint:  # that of the file differs if dtype rounds the weights
+        write_json(evaluation, content | {"fingerprint": folder_fingerprint(directory)})
+    elif content:
+        evaluation.unlink()
+        logger.warning("The model has changed since it was evaluated: its metrics are left out.")
+    saved = [model.file_beside(name, token) for name in (WEIGHTS_NAME, CONFIG_NAME)]
+    is_as_saved = None not in saved and file_fingerprint(*map(str, saved)) == fingerprint
+    if not is_as_saved or evaluation.is_file() != bool(content) or not Path(directory, CARD_NAME).is_file():
+        refresh_model_card(directory, repo_id)
 
 
 def push_folder(
@@ -73,49 +147,87 @@ def push_folder(
     revision: str | None = None,
     create_pr: bool = False,
 ) -> CommitInfo:
-    """Push a saved model as one commit. Where that fails, the Hub is left as it was.
-
-    Only what makes up a model is sent, never checkpoints or anything pickled. What an earlier push sent and this model
-    does not have, its figures or its base among it, is deleted in the same commit; other files stay.
-
-    Args:
-        directory: Folder of the model, with its item tokenizer.
-        repo_id: ``org/name``; made where it does not exist.
-        commit_message: Message of the commit.
-        private: Whether a repo that is made is private.
-        token: Of an account that may write.
-        revision: Branch; made where it does not exist.
-        create_pr: Make a pull request of it.
-
-    Raises:
-        FileNotFoundError: If a file that loading needs is missing.
-        ValueError: If the base is a folder that nobody else has.
-    """
+    """Push the folder of a saved model: [`push`] without the options for models."""
     files = travelling_files(directory)
     api = HfApi(token=token)
-    with rollback_on_error(api, repo_id, private, None if create_pr else revision):
-        there = api.list_repo_files(repo_id, revision=revision)
-        known = {file.name for file in Path(__file__).parent.glob("*.py")}  # other code is not a push's
-        stale = [
-            name
-            for name in there
-            if name not in files and is_model_file(name) and (name in known or not name.endswith(".py"))
-        ]
-        return api.create_commit(
-            repo_id,
-            [
-                *(CommitOperationAdd(name, _for_repo(file, repo_id)) for name, file in files.items()),
-                *(CommitOperationDelete(name) for name in stale),
-            ],
-            commit_message=commit_message or f"Upload {Path(directory).name}",
-            revision=revision,
-            create_pr=create_pr,
+    with tempfile.TemporaryDirectory() as stage:
+        if EVALUATION_NAME in files and load_evaluation(directory) == Evaluation():
+            del files[EVALUATION_NAME]
+            if CARD_NAME in files:
+                files[CARD_NAME] = _card_without_evaluation(files, Path(stage), repo_id)
+        with rollback_on_error(api, repo_id, private, None if create_pr else revision):
+            there = api.list_repo_files(repo_id, revision=revision)
+            code = file_names()  # other Python files were not sent by a push
+            stale = [
+                name
+                for name in there
+                if name not in files and is_model_file(name) and (name in code or not name.endswith(".py"))
+            ]
+            return api.create_commit(
+                repo_id,
+                [
+                    *(CommitOperationAdd(name, _for_repo(file, repo_id)) for name, file in files.items()),
+                    *(CommitOperationDelete(name) for name in stale),
+                ],
+                commit_message=commit_message or f"Upload {Path(directory).name}",
+                revision=revision,
+                create_pr=create_pr,
+            )
+
+
+def travelling_files(directory: str | os.PathLike[str]) -> dict[str, Path]:
+    """The files of a saved model that are pushed: name in the repo to file.
+
+    Raises:
+        FileNotFoundError: If one is missing; it is named.
+        ValueError: If the item tokenizer does not fit the model, or the base is a folder outside ``directory``.
+    """
+    folder = Path(directory)
+    if missing := [name for name in REQUIRED_FILES if not (folder / name).is_file()]:
+        raise FileNotFoundError(
+            f"{folder} lacks {', '.join(missing)}: save model and item tokenizer there with save_trained(...) first."
         )
+    config = read_json(folder / CONFIG_NAME)
+    n_tokens = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
+    if n_tokens != config["vocab_size"]:
+        raise ValueError(
+            f"The item tokenizer in {folder} has {n_tokens} tokens, the model {config['vocab_size']}: it belongs to "
+            "another catalogue. Pass the right one as tokenizer=."
+        )
+    code = {file.name for file in folder.glob("*.py")}
+    if (
+        config.get("model_type") in MODEL_FILES
+    ):  # without the code of other releases and models, left from an earlier save
+        code -= file_names() - {file.name for file in code_files(config["model_type"], folder)}
+    names = [name for name in (*REQUIRED_FILES, *OPTIONAL_FILES) if (folder / name).is_file()]
+    files = {name: folder / name for name in [*names, *code]}
+    base = config.get("base_model_name_or_path")
+    if base == f"./{BASE_FOLDER}":
+        found = {file for pattern in BASE_FILES for file in (folder / BASE_FOLDER).glob(pattern)}
+        if not found:
+            raise FileNotFoundError(f"{folder} lacks its base, which the config expects in the folder {BASE_FOLDER}.")
+        files |= {f"{BASE_FOLDER}/{file.name}": file for file in found}
+    elif base is not None and (base.startswith(".") or os.path.isabs(base)):
+        raise ValueError(
+            f"The base is a folder on this machine, {base}, which nobody else has. Push the base to a repo of its own, "
+            "load the adapter with base_model=<its id>, and push that; or include the base with "
+            "e4srec_hf.hub.push(model, ..., with_base=True)."
+        )
+    return dict(sorted(files.items()))
+
+
+def _card_without_evaluation(files: Mapping[str, Path], stage: Path, repo_id: str) -> Path:
+    """The card of a folder whose ``evaluation.json`` belongs to other weights."""
+    for name, file in files.items():
+        if "/" not in name and name != WEIGHTS_NAME:
+            shutil.copyfile(file, stage / name)
+    refresh_model_card(stage, repo_id)
+    return stage / CARD_NAME
 
 
 def _for_repo(file: Path, repo_id: str) -> Path | bytes:
-    """A file, or what it is to say on the Hub: the example on the card loads the repo."""
-    if file.name != "README.md":
+    """A file as it is pushed: in the card, the example loads the repo."""
+    if file.name != CARD_NAME:
         return file
     before, heading, after = file.read_text(encoding="utf-8").partition("\n## Use\n")
     example, next_heading, rest = after.partition("\n## ")
@@ -125,115 +237,19 @@ def _for_repo(file: Path, repo_id: str) -> Path | bytes:
 
 @contextmanager
 def rollback_on_error(api: HfApi, repo_id: str, private: bool | None, branch: str | None) -> Iterator[None]:
-    """Make repo and branch where they do not exist, and remove them again if what follows fails."""
-    made = made_branch = False
-    if not api.repo_exists(repo_id):  # who may push need not be allowed to create
+    """Create repo and branch if they do not exist, and delete them again if the block raises an error."""
+    created = created_branch = False
+    if not api.repo_exists(repo_id):  # an account that may push need not be allowed to create repos
         api.create_repo(repo_id, private=private)
-        made = True
+        created = True
     try:
         if branch is not None and not api.revision_exists(repo_id, branch):
             api.create_branch(repo_id, branch=branch)
-            made_branch = True
+            created_branch = True
         yield
     except BaseException:
-        if made:
+        if created:
             api.delete_repo(repo_id, missing_ok=True)
-        elif made_branch:
+        elif created_branch:
             api.delete_branch(repo_id, branch=str(branch))
         raise
-
-
-class PushMixin(AtomicSaveMixin):
-    """``push_to_hub`` for a model: everything that it is loaded from, in one commit."""
-
-    def push_to_hub(  # type: ignore[override]
-        self,
-        repo_id: str,
-        *,
-        tokenizer: PreTrainedTokenizerBase | None = None,
-        with_base: bool = False,
-        dtype: torch.dtype | None = None,
-        commit_message: str | None = None,
-        private: bool | None = None,
-        token: str | bool | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-        **kwargs: Any,
-    ) -> CommitInfo:
-        """Push the weights as they are now, with config, code and item tokenizer, and the card if there is one.
-
-        Card and figures that are of other weights or another catalogue, for the model has changed since they were
-        written, stay behind: `save_trained`, rank and `refresh_model_card` make new ones.
-
-        Args:
-            repo_id: ``org/name``; made where it does not exist.
-            tokenizer: The item tokenizer. By default the one beside which the model was saved or loaded, with the card
-                and the titles that are there.
-            with_base: Send along a base that is a folder on this machine. One that lies in the folder of the model, as
-                ``base``, goes along in any case.
-            dtype: Of the weights in the file, as for `save_pretrained`.
-            commit_message: Message of the commit.
-            private: Whether a repo that is made is private.
-            token: Of an account that may write.
-            revision: Branch; made where it does not exist.
-            create_pr: Make a pull request of it.
-            kwargs: Options of `PreTrainedModel.push_to_hub` that have no meaning for one small file are ignored.
-
-        Raises:
-            FileNotFoundError: If the item tokenizer is not to be found.
-            ValueError: If the base is a folder on this machine and ``with_base`` is not set.
-        """
-        with tempfile.TemporaryDirectory() as stage:
-            if not (unchanged := self._is_as_saved(token)):
-                logger.warning(
-                    "The model is not as it was saved: card and figures stay behind. save_trained makes a card."
-                )
-            for name in (*REQUIRED_FILES[2:], *OPTIONAL_FILES):
-                if name in EVALUATION_FILES and not unchanged:
-                    continue
-                if (file := self._beside(name, token)) is not None:
-                    shutil.copyfile(file, Path(stage, name))
-            if tokenizer is not None:
-                tokenizer.save_pretrained(stage)
-            base = getattr(self.config, "base_model_name_or_path", None)
-            beside = self._beside(f"{BASE_FOLDER}/config.json", token)
-            inside = beside is not None and os.path.dirname(os.path.abspath(beside)) == os.path.abspath(base or "")
-            if (with_base or inside) and base is not None and os.path.isdir(base):
-                self.config.base_model_name_or_path = shutil.copytree(base, Path(stage).absolute() / BASE_FOLDER)
-            try:
-                self.save_pretrained(stage, dtype=dtype)
-            finally:
-                if base is not None:
-                    self.config.base_model_name_or_path = base
-            return push_folder(
-                stage,
-                repo_id,
-                commit_message=commit_message or f"Upload {type(self).__name__}",
-                private=private,
-                token=token,
-                revision=revision,
-                create_pr=create_pr,
-            )
-
-    def _is_as_saved(self, token: str | bool | None) -> bool:
-        """Whether weights and catalogue are those of the files where the model was saved or loaded."""
-        weights, config = (self._beside(name, token) for name in (WEIGHTS_NAME, "config.json"))
-        if weights is None or config is None:
-            return False
-        retired = json.loads(Path(config).read_text(encoding="utf-8")).get("retired_items") or []
-        mine, saved = self.state_dict(), load_file(weights)
-        return (
-            retired == self.config.retired_items
-            and set(saved) == set(self.saved_keys())
-            and all(torch.equal(tensor.to(mine[name]), mine[name]) for name, tensor in saved.items())
-        )
-
-    def _beside(self, name: str, token: str | bool | None) -> str | None:
-        """A file that lies where the model was saved or loaded."""
-        source = self.config.name_or_path
-        if not source:
-            return None
-        if os.path.isdir(source):
-            return found if os.path.isfile(found := os.path.join(source, name)) else None
-        commit = getattr(self.config, "_commit_hash", None)
-        return cached_file(source, name, revision=commit, token=token, _raise_exceptions_for_missing_entries=False)

@@ -1,6 +1,7 @@
 """Models on a Hub that the unmodified clients talk to over HTTP: push, load by id without the package, pull."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,17 +17,24 @@ from safetensors.torch import load
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, TrainingArguments
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
-from e4srec_hf.cards.facts import add_facts, load_facts
+from e4srec_hf.cards.facts import add_facts
+from e4srec_hf.cards.model_card import refresh_model_card
 from e4srec_hf.catalogue.items import remove_items
 from e4srec_hf.data import build_item_tokenizer, leave_one_out
+from e4srec_hf.evaluation.fingerprint import model_fingerprint
+from e4srec_hf.evaluation.metrics import metrics_with_intervals
+from e4srec_hf.evaluation.reports import RankingReport, load_reports, save_reports
+from e4srec_hf.hub import travelling_code
 from e4srec_hf.hub.pull import item_titles, pull
-from e4srec_hf.hub.push import push_folder
+from e4srec_hf.hub.push import push, push_folder
 from e4srec_hf.hub.verify import verify
 from e4srec_hf.training.saving import save_trained
 from e4srec_hf.training.trainer import RankingTrainer
 from tests.conftest import random_batch
 
 REPO = "org/e4srec-beauty"
+REPORTS = {"full": {"E4SRec": RankingReport(metrics_with_intervals([1.0, 3.0]), [1.0, 3.0], 2, 0, True, "all items")}}
+SKEW = {"top_k": 10, "exclude_seen": True, "n_users": 2, "of_users": 2, "heads": {"1%": 1}, "rows": {}}
 #: Loads by id, and prints the module of the class and the ten best items of a batch.
 RECOMMEND = textwrap.dedent(
     """
@@ -80,10 +88,10 @@ def expected(model, items):
 @pytest.mark.slow
 def test_a_pushed_model_loads_by_id_without_the_package_at_a_revision_and_offline(saved, hub_here, item_tokenizer):
     first, _ = saved()
-    first_commit = first.push_to_hub(REPO).oid
+    first_commit = push(first, REPO).oid
     assert len(hub_here.api.list_repo_commits(REPO)) == 2  # the repo's own and ours
     second, _ = saved(lora={"r": 2})
-    second.push_to_hub(REPO)
+    push(second, REPO)
     module, *now = recommend(hub_here)
     assert module.startswith("transformers_modules.")
     assert now == expected(second, item_tokenizer)
@@ -129,7 +137,7 @@ def test_the_commit_of_the_base_is_recorded_and_used_and_the_adapters_revision_i
     model, _ = saved()
     commit = hub_here.api.model_info("org/base").sha
     assert model.config.base_model_revision == commit
-    model.push_to_hub(REPO, revision="v1")
+    push(model, REPO, revision="v1")
     hub_here.commit("org/base", {"model.safetensors": b"something else"})
     loaded = AutoModel.from_pretrained(REPO, revision="v1")
     assert loaded.config.base_model_revision == commit
@@ -139,20 +147,75 @@ def test_the_commit_of_the_base_is_recorded_and_used_and_the_adapters_revision_i
 def test_a_base_on_this_machine_is_refused_or_sent_along(make_model, base_dir, item_tokenizer, hub_here):
     model = make_model(base_dir)
     with pytest.raises(ValueError, match=r"a folder on this machine, .*, which nobody else has"):
-        model.push_to_hub(REPO, tokenizer=item_tokenizer)
+        push(model, REPO, tokenizer=item_tokenizer)
     assert ("model", REPO) not in hub_here.store.repos
-    model.push_to_hub(REPO, tokenizer=item_tokenizer, with_base=True)
+    push(model, REPO, tokenizer=item_tokenizer, with_base=True)
     assert "base/model.safetensors" in hub_here.files(REPO)
     assert model.config.base_model_name_or_path == str(base_dir)
     loaded = AutoModel.from_pretrained(REPO)
     assert torch.equal(loaded(*random_batch()).logits, model(*random_batch()).logits)
-    loaded.push_to_hub("org/copy")  # its base came from the repo
+    push(loaded, "org/copy")  # its base came from the repo
     assert hub_here.files("org/copy")["base/model.safetensors"] == hub_here.files(REPO)["base/model.safetensors"]
+
+
+def test_the_models_own_push_to_hub_makes_a_repo_that_loads_without_the_package(saved, hub_here, item_tokenizer):
+    model, _ = saved()
+    model.push_to_hub(REPO, private=True)
+    assert hub_here.api.model_info(REPO).private
+    module, *found = recommend(hub_here)
+    assert module.startswith("transformers_modules.")
+    assert found == expected(model, item_tokenizer)
+    assert verify(REPO).passed
+
+
+def test_a_mistyped_argument_is_an_error_and_nothing_is_created(saved, hub_here):
+    model, directory = saved()
+    for attempt in (
+        lambda: model.push_to_hub(REPO, pivate=True),
+        lambda: push(model, REPO, pivate=True),
+        lambda: push(directory, REPO, pivate=True),
+        lambda: push_folder(directory, REPO, pivate=True),
+        lambda: model.save_pretrained(directory, push_to_hub=True, repo_id=REPO, pivate=True),
+    ):
+        with pytest.raises(TypeError, match="pivate"):
+            attempt()
+        assert ("model", REPO) not in hub_here.store.repos
+
+
+def test_a_folder_takes_no_options_of_a_model(saved, hub_here, item_tokenizer):
+    _, directory = saved()
+    for options in ({"tokenizer": item_tokenizer}, {"with_base": True}, {"dtype": torch.bfloat16}):
+        with pytest.raises(ValueError, match="A folder is pushed as it is"):
+            push(directory, REPO, **options)
+    assert ("model", REPO) not in hub_here.store.repos
+    assert push(directory, REPO, commit_message="By its folder").oid == hub_here.api.model_info(REPO).sha
+    assert hub_here.api.list_repo_commits(REPO)[0].title == "By its folder"
+
+
+def test_a_model_that_was_never_saved_is_pushed_with_a_card(make_model, base_on_hub, item_tokenizer, hub_here):
+    push(make_model(base_on_hub), REPO, tokenizer=item_tokenizer)
+    card = ModelCard.load(REPO)
+    assert f'AutoModel.from_pretrained("{REPO}", trust_remote_code=True)' in card.text
+    assert card.data.base_model == "org/base"
+
+
+def test_the_code_that_travels_is_counted(saved):
+    _, directory = saved()
+    files = list(directory.glob("*.py"))
+    counted = len(files), sum(len(file.read_text().splitlines()) for file in files)
+    assert travelling_code(directory) == travelling_code("e4srec") == counted
+    assert counted[0] <= 12
+    assert counted[1] <= 1700
+    n_files, n_lines = travelling_code("sasrec")
+    assert n_files <= 12
+    assert n_lines <= 1000
+    with pytest.raises(ValueError, match=r"has no model of this package; model types are e4srec, sasrec"):
+        travelling_code(directory / "nowhere")
 
 
 def test_a_push_needs_an_item_tokenizer(make_model, base_on_hub):
     with pytest.raises(FileNotFoundError, match=r"lacks tokenizer.json, tokenizer_config.json: save model and item"):
-        make_model(base_on_hub).push_to_hub(REPO)
+        push(make_model(base_on_hub), REPO)
 
 
 @pytest.mark.parametrize("revision", [None, "v2"])
@@ -173,14 +236,17 @@ def test_a_push_that_fails_leaves_the_hub_as_it_was(revision, saved, hub_here):
     assert (hub_here.api.list_repo_refs(REPO), hub_here.files(REPO)) == before
 
 
-def test_what_an_earlier_push_sent_and_this_model_has_not_goes_with_the_next_push(saved, hub_here):
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_what_an_earlier_push_sent_and_this_model_has_not_goes_with_the_next_push(as_folder, saved, hub_here):
     model, directory = saved()
-    (directory / "evaluation.json").write_text("{}")
-    model.push_to_hub(REPO)
+    save_reports(REPORTS, directory)
+    push(model, REPO)
+    assert "evaluation.json" in hub_here.files(REPO)
     mine = {"handler.py": "", "notes/mine.py": "", "LICENSE": "mine"}
     hub_here.commit(REPO, mine | {"modeling_sasrec.py": "of another model", "base/config.json": "{}"})
     (directory / "evaluation.json").unlink()
-    model.push_to_hub(REPO)
+    (directory / "modeling_sasrec.py").write_text("left from another model")
+    push(directory if as_folder else model, REPO)
     files = hub_here.files(REPO)
     assert mine.keys() <= files.keys()
     assert not files.keys() & {"modeling_sasrec.py", "base/config.json", "evaluation.json"}
@@ -189,9 +255,9 @@ def test_what_an_earlier_push_sent_and_this_model_has_not_goes_with_the_next_pus
 def test_a_tokenizer_of_another_catalogue_is_refused(saved, hub_here, raw_ids):
     model, _ = saved()
     with pytest.raises(
-        ValueError, match=r"The item tokenizer in .* has 31 tokens, the model 32: it is another catalogue"
+        ValueError, match=r"The item tokenizer in .* has 31 tokens, the model 32: it belongs to another"
     ):
-        model.push_to_hub(REPO, tokenizer=build_item_tokenizer(raw_ids[1:]))
+        push(model, REPO, tokenizer=build_item_tokenizer(raw_ids[1:]))
     assert ("model", REPO) not in hub_here.store.repos
 
 
@@ -205,22 +271,73 @@ def test_a_card_written_by_hand_keeps_what_it_says(saved, hub_here):
     assert 'AutoModel.from_pretrained("org/base")`.' in pushed
 
 
+def figures(hub, repo=REPO):
+    """The table of results on the card of a repo, and its ``evaluation.json``; ``None`` where there is none."""
+    files = hub.files(repo)
+    table = re.search(r"\| E4SRec \| .*", files["README.md"].decode())
+    return table and table[0], json.loads(files["evaluation.json"]) if "evaluation.json" in files else None
+
+
 def test_figures_stay_behind_when_the_model_has_changed(saved, hub_here, item_tokenizer):
     model, directory = saved()
-    (directory / "evaluation.json").write_text("{}")
-    model.push_to_hub(REPO)
-    assert {"README.md", "evaluation.json"} <= hub_here.files(REPO).keys()
+    add_facts(directory, {"seeds": {"seed": 3}})
+    save_reports(REPORTS, directory, popularity_skew=SKEW)
+    refresh_model_card(directory, license="mit")
+    push(model, REPO)
+    table, content = figures(hub_here)
+    assert table is not None
+    assert content["fingerprint"] == model_fingerprint(model)
+    assert content["popularity_skew"] == SKEW
     remove_items(model, item_tokenizer, ["item 3"])
-    model.push_to_hub(REPO)
-    assert not {"README.md", "evaluation.json"} & hub_here.files(REPO).keys()
-    add_facts(directory, {"popularity_skew": {"of": "the catalogue before"}})
+    push(model, REPO)
+    assert figures(hub_here) == (None, None)
+    card = hub_here.files(REPO)["README.md"].decode()
+    assert "1 item is retired" in card
+    assert "Popularity bias was not measured." in card
+    assert f'AutoModel.from_pretrained("{REPO}", trust_remote_code=True)' in card
+    assert ModelCard(card).data.license == "mit"
+    assert "training.json" in hub_here.files(REPO)
+    assert load_reports(directory) != {}  # of the model that is saved there still
     save_trained(model, item_tokenizer, directory)
-    assert not (directory / "evaluation.json").exists()
+    assert load_reports(directory) == {}
     assert "1 item is retired" in (directory / "README.md").read_text()
-    assert load_facts(directory) == {"popularity_skew": None}
-    (directory / "evaluation.json").write_text("{}")
+    assert "No figures" in (directory / "README.md").read_text()
+    push(model, REPO)
+    assert figures(hub_here) == (None, None)
+    save_reports(REPORTS, directory)
     save_trained(model, item_tokenizer, directory)  # the same model again
-    assert (directory / "evaluation.json").exists()
+    assert load_reports(directory) != {}
+
+
+def test_figures_of_a_folder_stay_behind_when_other_weights_were_saved_there(saved, hub_here):
+    model, directory = saved()
+    save_reports(REPORTS, directory)
+    refresh_model_card(directory, license="mit")
+    with torch.no_grad():
+        model.score.weight.add_(1)
+    model.save_pretrained(directory)  # which knows nothing of the card
+    before = (directory / "README.md").read_bytes(), (directory / "evaluation.json").read_bytes()
+    push_folder(directory, REPO)
+    assert figures(hub_here) == (None, None)
+    assert ModelCard(hub_here.files(REPO)["README.md"].decode()).data.license == "mit"
+    assert ((directory / "README.md").read_bytes(), (directory / "evaluation.json").read_bytes()) == before
+
+
+def test_figures_go_along_in_another_dtype_and_come_back_with_the_loaded_model(saved, hub_here):
+    model, directory = saved()
+    save_reports(REPORTS, directory)
+    refresh_model_card(directory)
+    push(model, REPO, dtype=torch.bfloat16)
+    table, content = figures(hub_here)
+    assert table is not None
+    loaded = AutoModel.from_pretrained(REPO)
+    assert content["fingerprint"] == model_fingerprint(loaded) != model_fingerprint(model)
+    push(loaded, "org/copy")
+    assert figures(hub_here, "org/copy") == (table, content)
+    with torch.no_grad():
+        loaded.score.weight[3, 3] += 1
+    push(loaded, "org/copy")
+    assert figures(hub_here, "org/copy") == (None, None)
 
 
 def test_the_hub_takes_the_card(saved, hub_here):
@@ -231,7 +348,7 @@ def test_the_hub_takes_the_card(saved, hub_here):
 
 def test_who_may_push_need_not_be_allowed_to_create(saved, hub_here):
     model, directory = saved()
-    model.push_to_hub(REPO)
+    push(model, REPO)
     hub_here.fail("/api/repos/create", status=403, times=9)
     push_folder(directory, REPO)
     assert len(hub_here.api.list_repo_commits(REPO)) == 2  # nothing had changed
@@ -239,7 +356,7 @@ def test_who_may_push_need_not_be_allowed_to_create(saved, hub_here):
 
 def test_a_private_repo_needs_its_token(saved, hub_here, monkeypatch):
     model, _ = saved()
-    model.push_to_hub(REPO, private=True)
+    push(model, REPO, private=True)
     assert AutoModel.from_pretrained(REPO, token=hub_here.read_token).config.vocab_size == model.config.vocab_size
     with pytest.raises(RepositoryNotFoundError):
         pull(REPO, "nowhere", token=hub_here.stranger_token)
@@ -250,7 +367,7 @@ def test_a_loaded_model_is_pushed_with_what_lies_beside_it(saved, hub_here):
     (directory / "item_titles.json").write_text('{"item 3": "Three"}')
     push_folder(directory, REPO)
     loaded = AutoModel.from_pretrained(REPO)
-    loaded.push_to_hub("org/copy")
+    push(loaded, "org/copy")
     assert set(hub_here.files("org/copy")) == set(hub_here.files(REPO))
     assert item_titles("org/copy") == {"item 3": "Three"}
     assert torch.equal(AutoModel.from_pretrained("org/copy")(*random_batch()).logits, model(*random_batch()).logits)
@@ -260,7 +377,7 @@ def test_an_adapter_goes_onto_a_fine_tune_whose_tokenizer_differs(saved, hub_her
     from e4srec_hf.training.tiny_base import make_tiny_base
 
     model, _ = saved()
-    model.push_to_hub(REPO)
+    push(model, REPO)
     other = make_tiny_base(tmp_path / "other", hidden_size=32, texts=["quite other words"], num_attention_heads=4)
     hub_here.commit("org/other", {file.name: file.read_bytes() for file in (tmp_path / "other").iterdir()})
     tokens = AutoTokenizer.from_pretrained(other).encode(model.config.instruction, add_special_tokens=False)
@@ -276,7 +393,7 @@ def test_an_adapter_goes_onto_a_fine_tune_whose_tokenizer_differs(saved, hub_her
 
 def test_pull_brings_the_model_whole_or_nothing(saved, hub_here, tmp_path):
     model, _ = saved()
-    model.push_to_hub(REPO)
+    push(model, REPO)
     hub_here.commit(REPO, {"evil.bin": b"pickle", "deep/evil.py": "1/0"})
     commit = pull(REPO, tmp_path / "pulled")
     assert commit == hub_here.api.model_info(REPO).sha
@@ -294,7 +411,7 @@ def test_pull_brings_the_model_whole_or_nothing(saved, hub_here, tmp_path):
 def test_a_sasrec_is_pushed_and_loaded_by_id(hub_here, item_tokenizer, tmp_path):
     model = SASRecModel(SASRecConfig(vocab_size=len(item_tokenizer), hidden_size=16)).eval()
     save_trained(model, item_tokenizer, tmp_path / "sasrec")
-    model.push_to_hub("org/sasrec")
+    push(model, "org/sasrec")
     ids, mask = random_batch()
     loaded = AutoModel.from_pretrained("org/sasrec")
     assert torch.equal(loaded(ids[2:], mask[2:]).logits, model(ids[2:], mask[2:]).logits)
@@ -322,7 +439,7 @@ def test_an_adapter_of_a_seven_billion_base_is_small(head, size, tmp_path):
 def test_weights_may_be_sent_in_bfloat16(saved, hub_here):
     model, directory = saved()
     push_folder(directory, REPO)
-    model.push_to_hub("org/half", dtype=torch.bfloat16)
+    push(model, "org/half", dtype=torch.bfloat16)
     weights, halves = (load(hub_here.files(repo)["model.safetensors"]) for repo in (REPO, "org/half"))
     assert all(torch.equal(halves[name], weight.bfloat16()) for name, weight in weights.items())
     loaded = AutoModel.from_pretrained("org/half")

@@ -11,35 +11,32 @@ from hashlib import sha256
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from transformers.dynamic_module_utils import get_relative_import_files
-
-from ... import modeling
+from ...files import MODEL_FILES, code_files
 from ...version import __version__
 from .findings import Finding, failed, unchecked
 from .sources import Source, UnreadableError
 
 #: Model type to file name to SHA-256.
 Code = dict[str, dict[str, str]]
-#: The module of each model; it imports the configuration and the other files.
-MODELS = {"e4srec": "modeling_e4srec.py", "sasrec": "modeling_sasrec.py"}
 RUN = "It runs on the machine of everyone who loads the repo with trust_remote_code=True."
 
 
 def present_code() -> Code:
     """The Python files that are saved with each model, in this installation."""
-    folder = Path(str(modeling.__file__)).parent
     return {
-        model: {
-            file.name: sha256(file.read_bytes()).hexdigest()
-            for file in sorted({folder / module, *map(Path, get_relative_import_files(folder / module))})
-        }
-        for model, module in MODELS.items()
+        model: {file.name: sha256(file.read_bytes()).hexdigest() for file in sorted(code_files(model))}
+        for model in MODEL_FILES
     }
 
 
 def released_code() -> dict[str, Code]:
     """Release to model type to file name to SHA-256, the oldest release first."""
     return json.loads(resources.files(__package__).joinpath("released_code.json").read_text(encoding="utf-8"))
+
+
+def file_names() -> set[str]:
+    """Names of all Python files that a release, or this installation, saves with a model."""
+    return {name for code in (*released_code().values(), present_code()) for files in code.values() for name in files}
 
 
 def record(file: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from transformers import AutoModel
 
 from e4srec_hf import E4SRecModel, __version__
+from e4srec_hf.hub.push import push
 from e4srec_hf.hub.verify import Verification, verify
 from e4srec_hf.hub.verify.sources import check_paths
 from e4srec_hf.training.saving import save_trained
@@ -23,7 +24,7 @@ def pushed(hub_here, fresh, base_dir):
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_what_push_to_hub_sends_passes(inside, hub_here, fresh, base_dir, item_table, item_tokenizer):
+def test_what_a_push_sends_passes(inside, hub_here, fresh, base_dir, item_table, item_tokenizer):
     if inside:
         write("base/chat_template.jinja", "{{ messages }}")(fresh)
         write("training_args.bin", HOSTILE_PICKLE)(fresh)
@@ -31,7 +32,7 @@ def test_what_push_to_hub_sends_passes(inside, hub_here, fresh, base_dir, item_t
     else:
         hub_here.commit("org/base", contents(base_dir))
         model = E4SRecModel.from_base("org/base", item_table)
-    commit = model.push_to_hub("org/model", tokenizer=item_tokenizer, with_base=inside)
+    commit = push(model, "org/model", tokenizer=item_tokenizer, with_base=inside)
     verification = verify("org/model")
     assert verification.passed, str(verification)
     assert verification.revision == commit.oid
