@@ -4,14 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from ..preparation.errors import PreparationError
-from ..preparation.pipeline import Preparation, find_source, prepare
-from ..preparation.report import describe_ties, summary_lines
 from ..preparation.sources import SOURCES
-from ..preparation.sources.table import make_table
 
 SOURCE_LIST = "\n\n".join(f"{source.name}: {source.about}" for source in SOURCES.values())
 EPILOG = f"""
@@ -21,7 +15,7 @@ Example: e4srec prepare amazon-2014 reviews_Beauty_5.json.gz --preset s3rec --ou
 """
 
 
-def prepare_command(
+def prepare(
     source: Annotated[str, typer.Argument(help="Kind of raw log; see below.")],
     paths: Annotated[
         list[str],
@@ -104,6 +98,9 @@ def prepare_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing prepared data set.")] = False,
 ) -> None:
     """Make a data set from raw logs: sequences, splits and items in Parquet, with a card."""
+    from .. import preparation
+    from ..preparation.pipeline import find_source
+
     columns = {
         "user_column": user_column,
         "item_column": item_column,
@@ -114,7 +111,9 @@ def prepare_command(
     }
     given_columns = {key: value for key, value in columns.items() if value is not None}
     if given_columns and source != "table":
-        raise PreparationError(f"{', '.join(given_columns)}: only for the source 'table'; {source} has fixed columns.")
+        raise preparation.PreparationError(
+            f"{', '.join(given_columns)}: only for the source 'table'; {source} has fixed columns."
+        )
     options: dict[str, Any] = {
         "owner": owner,
         "min_rating": min_rating,
@@ -138,8 +137,8 @@ def prepare_command(
         "encoding": encoding,
         "max_rejected": max_rejected,
     }
-    prepared = prepare(
-        make_table(**given_columns) if source == "table" else find_source(source),
+    prepared = preparation.prepare(
+        preparation.make_table(**given_columns) if source == "table" else find_source(source),
         paths,
         output,
         metadata=metadata,
@@ -154,7 +153,12 @@ def prepare_command(
     _print(prepared, output)
 
 
-def _print(prepared: Preparation, output: Path) -> None:
+def _print(prepared: Any, output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..preparation.report import describe_ties, summary_lines
+
     facts = prepared.facts
     console = Console(highlight=False)
     steps = Table("step", "rows in", "rows out", box=None, pad_edge=False)

@@ -9,8 +9,11 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
+from ..paths import check_exists
+from .demo import make_demo_world
 from .description import describe_data, is_hub_id, without_folders
 from .prepared import load_dataset_facts, load_items, load_split
+from .raw_logs import check_not_raw
 from .sequences import SEQUENCE_FEATURES, TABLE_READERS, catalogue_of, load_sequences
 from .splits import LEAVE_ONE_OUT, leave_one_out
 from .streaming import StreamedSequences
@@ -50,6 +53,11 @@ class TrainingData:
         """The three splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
+    @property
+    def summary(self) -> str:
+        """What it is and how large, in a line."""
+        return f"{self.kind}; {self.facts['users']:,} users, {len(self.items):,} items, {len(self.test):,} test targets"
+
 
 def load_training_data(
     source: str | os.PathLike[str], *, streaming: bool = False, seed: int = 0, **columns: str
@@ -58,16 +66,25 @@ def load_training_data(
 
     Args:
         source: A folder of `prepare` or `save_dataset`, a data set on the Hub, prepared or not, or what
-            `load_sequences` takes: reference text, Parquet, JSON lines, a folder saved by `datasets`.
+            `load_sequences` takes: reference text, Parquet, JSON lines, a folder saved by `datasets`. ``"demo"`` is a
+            made-up world.
         streaming: Read ``train`` as it goes, from Parquet, instead of mapping it; for prepared data sets.
         seed: Of the order in which streamed rows come.
         columns: Names of columns of a table, see `sequences_from_table`.
 
     Raises:
-        ValueError: If it cannot be read, or cannot be streamed.
+        ValueError: If it cannot be read, or cannot be streamed. For a raw log, the message has the command that
+            prepares it.
         FileNotFoundError: If there is nothing of that name.
     """
     name = os.fspath(source)
+    if name == "demo":
+        if streaming:
+            raise ValueError("The demo cannot be streamed: it is not in a file.")
+        world = make_demo_world()
+        return from_sequences(world.sequences, name, "made-up readers and books", world.titles)
+    check_exists(name)
+    check_not_raw(Path(name))
     prepared = load_dataset_facts(name) if Path(name).is_dir() or is_hub_id(name) else {}
     if not prepared:
         if streaming:

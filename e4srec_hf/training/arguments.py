@@ -1,10 +1,11 @@
-"""The settings of train.py: dataclasses, read from defaults, a YAML file and flags, in that order."""
+"""The settings of a training: dataclasses, read from defaults, a YAML file and flags, in that order."""
 
 import argparse
+import difflib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -13,7 +14,20 @@ from transformers import HfArgumentParser, TrainingArguments
 from ..modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_LORA, PAPER_RESPONSE
 from .trainer import SELECT_ON_VALIDATION
 
-DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
+DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
+
+
+class UsageError(ValueError):
+    """A setting is unknown or has an impossible value."""
+
+    exit_status = 2
+
+
+class _Parser(HfArgumentParser):
+    """Raises what it finds, where `argparse` prints all flags and leaves."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
 
 
 @dataclass
@@ -139,10 +153,46 @@ class SASRecArguments:
 
 
 def parse_arguments(
-    argv: list[str],
+    argv: list[str], prog: str | None = None
 ) -> tuple[DataArguments, ModelArguments, SASRecArguments, TrainingArguments]:
-    """Defaults, then the YAML file, then flags."""
-    parser = HfArgumentParser([DataArguments, ModelArguments, SASRecArguments, TrainingArguments], allow_abbrev=False)  # type: ignore[list-item]
+    """Read the settings of a training: defaults, then the YAML file of ``--config``, then flags.
+
+    Without ``--config`` and ``--dataset`` it is the demo.
+
+    Args:
+        argv: The flags; ``--top-k`` and ``--top_k`` are the same.
+        prog: What the help calls the program.
+
+    Raises:
+        UsageError: If a setting is unknown or has an impossible value, or the file cannot be read.
+    """
+    parser = make_parser(prog)
+    config_parser = _Parser(add_help=False, allow_abbrev=False)
+    config_parser.add_argument("--config")
+    config_parser.add_argument("--dataset")
+    config, flags = config_parser.parse_known_args(argv)
+    if config.dataset is not None:
+        flags += ["--dataset", config.dataset]
+    elif config.config is None:
+        config.config = DEMO_RECIPE
+    if config.config is not None:
+        flags = [*as_flags(read_config(config.config, known_settings(parser))), *flags]  # the later one wins
+    data, model, sasrec, training, _, unknown = parser.parse_args_into_dataclasses(
+        flags, look_for_args_file=False, return_remaining_strings=True
+    )
+    if unknown:
+        raise UsageError(
+            "; ".join(_unknown(flag, known_settings(parser)) for flag in unknown if flag.startswith("--"))
+            or f"what is {' '.join(unknown)} meant for? Only flags are taken."
+        )
+    check_arguments(model, sasrec)
+    return data, model, sasrec, training
+
+
+def make_parser(prog: str | None = None) -> HfArgumentParser:
+    """The parser of all settings, with the defaults of this package."""
+    parser = _Parser([DataArguments, ModelArguments, SASRecArguments, TrainingArguments], prog=prog, allow_abbrev=False)  # type: ignore[list-item]
+    parser.description = "Train E4SRec on item sequences. Without flags it is the demo."
     parser.add_argument("--config", help="A YAML file of settings, named like the flags; flags win.")
     parser.set_defaults(
         output_dir="outputs/e4srec",
@@ -153,32 +203,62 @@ def parse_arguments(
         restore_callback_states_from_checkpoint=True,  # patience goes on where it was
         **SELECT_ON_VALIDATION,
     )
-    config_parser = argparse.ArgumentParser(add_help=False)
-    config_parser.add_argument("--config")
-    config_parser.add_argument("--dataset")
-    config, flags = config_parser.parse_known_args(argv)
-    if config.dataset is not None:
-        flags += ["--dataset", config.dataset]
-    elif config.config is None:
-        config.config = DEMO_CONFIG
-    if config.config is not None:
-        settings = yaml.safe_load(Path(config.config).read_text(encoding="utf-8")) or {}
-        known = {action.dest for action in parser._actions}
-        if unknown := sorted(set(settings) - known):
-            parser.error(f"{config.config} has settings that are no flags: {', '.join(unknown)}")
-        flags = [*as_flags(settings), *flags]  # the later one wins
-    data, model, sasrec, training, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
+    return parser
+
+
+def known_settings(parser: argparse.ArgumentParser) -> set[str]:
+    """The names of all settings."""
+    return {action.dest for action in parser._actions} - {"help", "config"}
+
+
+def read_config(path: str | Path, known: set[str]) -> dict[str, Any]:
+    """The settings in a YAML file, names with ``-`` or ``_``.
+
+    Raises:
+        UsageError: If there is no such file, it is not YAML, or it has a setting that does not exist.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"--config: no such file: {path}")
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise UsageError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise UsageError(f"--config: {path} must have lines of the form 'name: value'.")
+    settings = {str(name).replace("-", "_"): value for name, value in settings.items()}
+    if unknown := sorted(set(settings) - known):
+        raise UsageError(
+            f"{path} has settings that are no flags: {', '.join(_unknown(name, known) for name in unknown)}"
+        )
+    return settings
+
+
+def check_arguments(model: ModelArguments, sasrec: SASRecArguments) -> None:
+    """Find values that no training can use.
+
+    Raises:
+        UsageError: If there is one.
+    """
     if model.max_targets is not None and model.max_targets < 1:
-        parser.error(f"--max_targets must be at least 1, not {model.max_targets}")
+        raise UsageError(f"--max_targets must be at least 1, not {model.max_targets}")
     for name, share in (
         ("shuffle_histories", model.shuffle_histories),
         ("sasrec_shuffle_histories", sasrec.sasrec_shuffle_histories),
     ):
         if not 0 <= share <= 1:
-            parser.error(f"--{name} is a share of the histories, from 0 to 1, and not {share}")
+            raise UsageError(f"--{name} is a share of the histories, from 0 to 1, and not {share}")
     if model.model == "sasrec" and model.item_embeddings is not None:
-        parser.error("--model sasrec trains item vectors: leave out --item_embeddings.")
-    return data, model, sasrec, training
+        raise UsageError("--model sasrec trains item vectors: leave out --item_embeddings.")
+
+
+def _unknown(flag: str, known: set[str]) -> str:
+    """An unknown setting, and the one that may have been meant; with dashes where the user gave dashes."""
+    given = flag.partition("=")[0]
+    dashes = "--" if given.startswith("--") else ""
+    close = difflib.get_close_matches(given.removeprefix("--").replace("-", "_"), sorted(known), n=1)
+    return f"{given}: did you mean {dashes}{close[0]}?" if close else f"{given}: there is no such setting"
 
 
 def as_flags(settings: dict[str, Any]) -> list[str]:

@@ -1,7 +1,6 @@
-"""Checkpoints in the output folder of train.py: what to go on from, and what an earlier run left."""
+"""Checkpoints in the output folder of a training: what to go on from, and what an earlier run left."""
 
 import shutil
-import sys
 from pathlib import Path
 
 from accelerate import PartialState
@@ -9,26 +8,32 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 
-def find_checkpoints(training: TrainingArguments) -> dict[str, str | None]:
-    """The checkpoints to go on from, of the adapter and of SASRec, and nothing left over from a run before.
+def find_checkpoints(training: TrainingArguments, *, overwrite: bool = False) -> dict[str, str | None]:
+    """The checkpoints to go on from, of the adapter (``e4srec``) and of SASRec (``sasrec``).
+
+    Args:
+        training: Arguments of the adapter; ``resume_from_checkpoint`` says whether to go on.
+        overwrite: Remove the checkpoints of an earlier run if this one does not go on from them.
 
     Raises:
-        SystemExit: If there is nothing to resume, or an earlier run would get mixed up with this one.
+        ValueError: If there is nothing to resume, or an earlier run would get mixed up with this one.
     """
+    asked = str(training.resume_from_checkpoint or "false")
+    if overwrite and asked.lower() == "false":
+        remove_checkpoints(training)
     output = Path(str(training.output_dir))
     stages = {"e4srec": output, "sasrec": output / "sasrec"}
     found = {name: get_last_checkpoint(str(stage)) if stage.is_dir() else None for name, stage in stages.items()}
-    asked = str(training.resume_from_checkpoint or "false")
     if asked.lower() == "true":
         if not any(found.values()):
-            sys.exit(f"--resume_from_checkpoint: there is no checkpoint in {output}.")
+            raise ValueError(f"--resume_from_checkpoint: there is no checkpoint in {output}.")
         return found
     if asked.lower() != "false":
         if not Path(asked).is_dir():
-            sys.exit(f"--resume_from_checkpoint: there is no folder {asked}.")
+            raise ValueError(f"--resume_from_checkpoint: there is no folder {asked}.")
         return found | {"e4srec": asked}
     if any(found.values()):
-        sys.exit(
+        raise ValueError(
             f"{output} holds checkpoints of an earlier run. Go on from them with --resume_from_checkpoint true, remove "
             "them with --overwrite true, or choose another --output_dir."
         )

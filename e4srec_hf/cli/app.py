@@ -1,0 +1,84 @@
+"""The commands put together. Their words are read by typer; ``--top-k`` and ``--top_k`` are the same."""
+
+from typing import Any, NoReturn
+
+import typer
+
+from .card import card
+from .evaluate import evaluate
+from .import_reference import import_reference
+from .prepare import EPILOG as SOURCES_AND_EXAMPLE
+from .prepare import prepare
+from .pull import pull
+from .push import push
+from .recommend import recommend
+from .train import train
+from .verify import verify
+
+app = typer.Typer(
+    help="E4SRec on the Hugging Face Hub: train recommenders, share them, and use those of others.",
+    epilog="With any command, --debug shows the traceback of an error.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+    },
+)
+
+app.command(epilog=SOURCES_AND_EXAMPLE)(prepare)
+app.command(  # its flags are those of the settings of a training
+    epilog="Example: e4srec train --dataset log.txt --base_model Qwen/Qwen3-0.6B --output_dir outputs/mine",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(train)
+app.command(epilog="Example: e4srec evaluate outputs/mine --dataset log.txt --negatives 99")(evaluate)
+app.command(epilog="Example: e4srec recommend outputs/demo B0221 B0434 --top-k 5")(recommend)
+app.command(epilog="Example: e4srec push outputs/demo org/e4srec-demo --private")(push)
+app.command(epilog="Example: e4srec pull org/e4srec-demo outputs/pulled")(pull)
+app.command(epilog="Example: e4srec card outputs/demo --repo-id org/e4srec-demo")(card)
+app.command(
+    epilog="Example: e4srec verify org/e4srec-demo\n\nExit status: 0 passed, 1 failed, 2 could not be checked."
+)(verify)
+app.command(
+    epilog="Example: e4srec import-reference SASRec_item_embed.pkl outputs/imported --sequences Beauty.txt "
+    "--adapter adapter.pth --base-model meta-llama/Llama-2-13b-hf"
+)(import_reference)
+
+_UsageError: Any = typer.BadParameter.__base__  # typer exports only this kind of it
+
+
+class UsageError(ValueError):
+    """The command line is wrong."""
+
+    exit_status = 2
+
+
+def call_app(argv: list[str]) -> Any:
+    """Run the command that the words name; without words, print the help.
+
+    Returns:
+        The exit status, where a command has one.
+
+    Raises:
+        UsageError: If there is no such command or option, or a value is impossible.
+        KeyboardInterrupt: If the user interrupts it.
+    """
+    try:
+        return app(argv or ["--help"], prog_name="e4srec", standalone_mode=False)
+    except _UsageError as error:
+        _explain(error)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+
+
+def _explain(error: Any) -> NoReturn:
+    """Raise an error of typer as a line that says the option, the command and what may have been meant."""
+    command = "" if error.ctx is None else error.ctx.command_path.removeprefix("e4srec").strip()
+    option = getattr(error, "option_name", None)
+    if option is not None and hasattr(error, "possibilities"):
+        close = error.possibilities or []
+        message = f"{option}: did you mean {' or '.join(close)}?" if close else f"{option}: there is no such option"
+    else:
+        message = error.format_message()
+    raise UsageError(f"{command}: {message}" if command else message) from error

@@ -1,0 +1,35 @@
+"""The command ``e4srec push``."""
+
+from typing import Annotated
+
+import typer
+
+from .parameters import Directory, Repo, Token
+
+
+def push(
+    directory: Directory,
+    repo_id: Repo,
+    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
+    private: Annotated[
+        bool | None, typer.Option("--private/--public", help="Visibility, if the repo is created.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch; created if it does not exist.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
+    token: Token = None,
+) -> None:
+    """Push a saved model to the Hub, as one commit."""
+    from ..hub.push import push_folder
+    from ..paths import check_folder
+
+    check_folder(directory)
+    info = push_folder(
+        directory,
+        repo_id,
+        commit_message=message,
+        private=private,
+        revision=revision,
+        create_pr=create_pr,
+        token=token,
+    )
+    typer.echo(f"Pushed {directory} to {repo_id}, commit {info.oid}\n{info.pr_url or info.commit_url}")

@@ -1,0 +1,88 @@
+"""The second stage of a training: its base, found or made, and the settings of the adapter on it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from huggingface_hub import HfApi
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, TrainingArguments
+
+from ..paths import check_exists
+from .arguments import ModelArguments
+from .progress import say
+from .tiny_base import make_tiny_base
+
+
+def check_access(arguments: ModelArguments, training: TrainingArguments) -> None:
+    """Look for the base and the item vectors, and ask the Hub who may push, before anything is trained.
+
+    Raises:
+        ValueError: If the base's config, or a tokenizer for the prompt, cannot be found, or the token is not known.
+        FileNotFoundError: If there is no such folder or file.
+    """
+    if training.push_to_hub:
+        try:
+            HfApi(token=training.hub_token).whoami()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"--push_to_hub: {error}") from error
+    if arguments.item_embeddings is not None:
+        check_exists(arguments.item_embeddings)
+    if arguments.base_model is None or arguments.model == "sasrec":
+        return
+    check_exists(arguments.base_model, bare_names=True)
+    try:
+        AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
+        if arguments.instruction or arguments.response:
+            AutoTokenizer.from_pretrained(arguments.base_model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--base_model {arguments.base_model} cannot be used: {error}") from error
+
+
+def find_base(arguments: ModelArguments, training: TrainingArguments) -> str:
+    """The base that was asked for, or a small one with random weights, made in the folder ``base`` of the output."""
+    if arguments.base_model is not None:
+        return arguments.base_model
+    state = PartialState()
+    base_model = str(Path(str(training.output_dir), "base"))
+    if state.is_main_process:
+        make_tiny_base(
+            base_model,
+            hidden_size=arguments.made_base_hidden_size,
+            num_hidden_layers=arguments.made_base_layers,
+            num_attention_heads=arguments.made_base_heads,
+            texts=(arguments.instruction, arguments.response),
+            seed=training.seed,
+        )
+    state.wait_for_everyone()
+    say(f"No --base_model: a small Llama with random weights is made in {base_model}.")
+    return base_model
+
+
+def adapter_settings(arguments: ModelArguments) -> dict[str, Any]:
+    """The keyword arguments of `E4SRecModel.from_base`."""
+    lora: dict[str, Any] = {
+        "r": arguments.lora_r,
+        "lora_alpha": arguments.lora_alpha,
+        "lora_dropout": arguments.lora_dropout,
+    }
+    if arguments.lora_target_modules is not None:
+        lora["target_modules"] = arguments.lora_target_modules
+    settings = {
+        "instruction": arguments.instruction,
+        "response": arguments.response,
+        "max_history": arguments.max_history,
+        "lora": lora,
+        "head": arguments.head,
+        "tuning": arguments.tuning,
+        "train_item_embeddings": arguments.train_item_embeddings,
+        "projection_init": arguments.projection_init,
+        "item_dropout": arguments.item_dropout,
+        "base_dropout": arguments.base_dropout,
+    }
+    if arguments.load_in_4bit:
+        settings["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+        settings["device_map"] = {"": PartialState().device}
+    return settings

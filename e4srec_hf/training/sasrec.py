@@ -1,0 +1,98 @@
+"""The first stage of a training: SASRec, whose item embeddings are the item vectors of E4SRec."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
+
+from ..cards.callback import CardCallback
+from ..data.opening import TrainingData
+from ..modeling import SASRecConfig, SASRecModel
+from .arguments import DataArguments, SASRecArguments, card_seeds, card_settings
+from .progress import heading, show_epochs
+from .saving import save_trained
+from .trainer import SELECT_ON_VALIDATION, RankingTrainer
+
+
+def as_saved(trainer: RankingTrainer) -> Any:
+    """The trained model without the autocast that the trainer wraps around it: as it will be when loaded."""
+    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+
+
+def finished_sasrec(training: TrainingArguments, checkpoint: str | None) -> str | None:
+    """The SASRec that a training which is resumed has finished; ``None`` if it is to be trained.
+
+    Args:
+        training: Arguments of the adapter.
+        checkpoint: That of the adapter. Without one, what lies in the folder ``sasrec`` may be of an earlier training.
+    """
+    folder = Path(str(training.output_dir), "sasrec")
+    return str(folder) if checkpoint is not None and (folder / "model.safetensors").is_file() else None
+
+
+def train_sasrec(
+    arguments: SASRecArguments,
+    training: TrainingArguments,
+    data: DataArguments,
+    dataset: TrainingData,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_history: int,
+    checkpoint: str | None = None,
+) -> str:
+    """Train the ID model, selected on validation.
+
+    What `SASRecArguments` does not have, such as the scheduler, the warm-up and the precision, is as for the adapter.
+
+    Returns:
+        Its folder: ``sasrec`` in the output folder.
+    """
+    heading("SASRec")
+    directory = str(Path(str(training.output_dir), "sasrec"))
+    checkpointing: dict[str, Any] = {  # newer transformers have a second name for it
+        name: False for name in ("gradient_checkpointing", "activation_checkpointing") if hasattr(training, name)
+    }
+    set_seed(training.seed)
+    model = SASRecModel(
+        SASRecConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=arguments.sasrec_hidden_size,
+            num_hidden_layers=arguments.sasrec_layers,
+            num_attention_heads=arguments.sasrec_heads,
+            dropout=arguments.sasrec_dropout,
+            loss=arguments.sasrec_loss,
+            num_negatives=arguments.sasrec_num_negatives,
+            max_history=max_history,
+        )
+    )
+    trainer = RankingTrainer(
+        model,
+        dataclasses.replace(
+            training,
+            output_dir=directory,
+            learning_rate=arguments.sasrec_learning_rate,
+            num_train_epochs=arguments.sasrec_epochs,
+            per_device_train_batch_size=arguments.sasrec_batch_size,
+            gradient_accumulation_steps=1,
+            weight_decay=arguments.sasrec_weight_decay,
+            max_steps=-1,
+            resume_from_checkpoint=None,
+            **checkpointing,
+            **{**SELECT_ON_VALIDATION, "save_total_limit": training.save_total_limit},
+        ),
+        tokenizer=tokenizer,
+        train_dataset=dataset.train,
+        eval_dataset=dataset.validation,
+        exclude_seen=data.exclude_seen,
+        shuffle_histories=arguments.sasrec_shuffle_histories,
+        all_targets=data.all_targets,
+        early_stopping_patience=arguments.sasrec_patience,
+        callbacks=[CardCallback(dataset.facts, settings=card_settings(data, arguments), seeds=card_seeds(data))],
+    )
+    show_epochs(trainer)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.is_world_process_zero():
+        save_trained(as_saved(trainer), tokenizer, directory)
+    trainer.accelerator.wait_for_everyone()
+    return directory
