@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from ...files import CONFIG_NAME, REQUIRED_FILES
+from ...modeling.saving import WEIGHTS_NAME
 from .findings import Finding, failed, note, unchecked
 from .sources import Source, UnreadableError
 
-WEIGHTS_NAME = "model.safetensors"
 TEXT = {".md", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".tsv", ".bib", ".cff", ".svg"}
 TEXT_NAMES = {"LICENSE", "NOTICE", "COPYING", ".gitattributes", ".gitignore", ".gitkeep"}
 IMAGES = {".png": b"\x89PNG", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff", ".gif": b"GIF8", ".webp": b"RIFF"}
@@ -43,7 +44,7 @@ REDIRECTIONS = {
     f"{WEIGHTS_NAME}.index.json": "It names other files to load weights from.",
 }
 #: Files that loaders look for by name; case-insensitive file systems also find other spellings.
-BY_NAME = {"config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS_NAME, *REDIRECTIONS}
+BY_NAME = {*REQUIRED_FILES, *REDIRECTIONS}
 #: Those of the redirections that a base in its own folder may have.
 ALLOWED_IN_BASE = {"added_tokens.json", "special_tokens_map.json", f"{WEIGHTS_NAME}.index.json"}
 UNPICKLED = "Unpickling can run any code; no release writes or reads such files."
@@ -142,7 +143,7 @@ def read_documents(source: Source) -> tuple[dict[str, Any], list[Finding]]:
             continue
         try:
             document = json.loads(source.read(path).decode("utf-8"), object_pairs_hook=_unique_keys)
-            if has_auto_map(document) and path != "config.json":
+            if has_auto_map(document) and path != CONFIG_NAME:
                 findings.append(failed(path, "has an auto_map", "It names Python code to run while loading."))
             documents[path] = document
         except UnreadableError as error:

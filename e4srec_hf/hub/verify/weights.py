@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from ...modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
-from .files import WEIGHTS_NAME
+from ...modeling.saving import WEIGHTS_NAME, compare_shapes
 from .findings import Finding, failed, note, unchecked
 from .sources import Source, UnreadableError
 
@@ -128,33 +128,22 @@ def expected_tensors(config: PreTrainedConfig, base_config: Mapping[str, Any] | 
 
 def compare(stored: Mapping[str, Stored], expected: Mapping[str, Tensor]) -> Iterator[Finding]:
     """Compare names, shapes and dtypes."""
-    for name in sorted(expected.keys() - stored.keys()):
-        yield failed(WEIGHTS_NAME, f"lacks the tensor {name}", WHY)
-    for name in sorted(stored.keys() - expected.keys()):
-        yield failed(WEIGHTS_NAME, f"has a tensor {name} that the model does not have", WHY)
+    yield from _compare_shapes(stored, {name: tuple(tensor.shape) for name, tensor in expected.items()})
     for name in sorted(stored.keys() & expected.keys()):
-        yield from _compare_one(name, stored[name], tuple(expected[name].shape), _dtypes(expected[name].dtype))
+        yield from _check_dtype(name, stored[name].dtype, expected[name].dtype)
 
 
-def _dtypes(dtype: torch.dtype) -> set[str | None]:
-    """Dtypes that may be stored: loading converts between floating-point dtypes."""
-    return {"F32", "BF16", "F16"} if dtype.is_floating_point else {DTYPES.get(str(dtype).removeprefix("torch."))}
+def _compare_shapes(stored: Mapping[str, Stored], expected: Mapping[str, tuple[int | None, ...]]) -> Iterator[Finding]:
+    for problem in compare_shapes({name: tensor.shape for name, tensor in stored.items()}, expected):
+        yield failed(WEIGHTS_NAME, problem, WHY)
 
 
-def _compare_one(
-    name: str, stored: Stored, shape: tuple[int | None, ...], dtypes: set[str | None]
-) -> Iterator[Finding]:
-    """Compare one tensor; ``None`` in a shape matches any size."""
-    fits = len(shape) == len(stored.shape) and all(
-        want in (None, got) for want, got in zip(shape, stored.shape, strict=True)
-    )
-    if not fits:
-        want = tuple("any" if size is None else size for size in shape)
-        yield failed(WEIGHTS_NAME, f"{name} has the shape {stored.shape}, the config requires {want}", WHY)
-    if stored.dtype not in dtypes:
-        yield failed(
-            WEIGHTS_NAME, f"{name} has the dtype {stored.dtype}", f"A release writes one of {sorted(map(str, dtypes))}."
-        )
+def _check_dtype(name: str, found: str, dtype: torch.dtype) -> Iterator[Finding]:
+    """Check the dtype of a tensor: loading converts between floating-point dtypes."""
+    allowed = {"F32", "BF16", "F16"} if dtype.is_floating_point else {DTYPES.get(str(dtype).removeprefix("torch."))}
+    if found not in allowed:
+        expected = sorted(map(str, allowed))
+        yield failed(WEIGHTS_NAME, f"{name} has the dtype {found}", f"A release writes one of {expected}.")
 
 
 def compare_without_base(stored: Mapping[str, Stored], config: E4SRecConfig) -> Iterator[Finding]:
@@ -165,38 +154,42 @@ def compare_without_base(stored: Mapping[str, Stored], config: E4SRecConfig) -> 
     projection = stored.get("input_proj.weight", Stored((), "")).shape
     hidden = projection[0] if len(projection) == 2 else None
     vocab, width = config.vocab_size, config.item_embedding_dim
-    shapes: dict[str, tuple[int | None, ...]] = {
+    heads: dict[str, tuple[int | None, ...]] = {
         "item_embeddings.weight": (vocab, width),
         "input_proj.weight": (hidden, width),
         "input_proj.bias": (hidden,),
         "score.weight": (vocab if config.head == "linear" else width, hidden),
     }
-    dtypes = _dtypes(torch.float32)
-    for name, shape in shapes.items():
-        if name in stored:
-            yield from _compare_one(name, stored[name], shape, dtypes)
-        else:
-            yield failed(WEIGHTS_NAME, f"lacks the tensor {name}", WHY)
-    yield from _compare_lora({name: stored[name] for name in sorted(stored.keys() - shapes.keys())}, config, dtypes)
+    lora = _expected_lora(stored.keys() - heads.keys(), config)
+    unknown_shapes = _extra_lora_names(stored.keys() - heads.keys() - lora.keys(), config)
+    known = {name: tensor for name, tensor in stored.items() if name not in unknown_shapes}
+    yield from _compare_shapes(known, heads | lora)
+    for name, tensor in known.items():
+        yield from _check_dtype(name, tensor.dtype, torch.float32)
+    if not lora and not unknown_shapes:
+        yield failed(WEIGHTS_NAME, "has no LoRA weights", 'A model with tuning="lora" must have them.')
     yield note(WEIGHTS_NAME, "the LoRA tensors were checked only by name and rank", "The base was not read.")
 
 
-def _compare_lora(lora: Mapping[str, Stored], config: E4SRecConfig, dtypes: set[str | None]) -> Iterator[Finding]:
+def _expected_lora(names: Iterable[str], config: E4SRecConfig) -> dict[str, tuple[int | None, ...]]:
+    """Both LoRA matrices of each target module that has one of them, with the shapes that are known."""
     rank = None if config.lora.get("rank_pattern") else config.lora["r"]
-    more = any(config.lora.get(option) for option in ("lora_bias", "use_dora", "target_parameters"))
-    for name, tensor in lora.items():
+    shapes: dict[str, tuple[int | None, ...]] = {}
+    for name in sorted(names):
         match = LORA_NAME.fullmatch(name)
-        if match is None and more and name.startswith("base.") and ".lora_" in name:
-            continue
-        if match is None or not _is_target(match[1], config.lora["target_modules"]):
-            yield failed(WEIGHTS_NAME, f"has a tensor {name} that does not belong to this LoRA", WHY)
-            continue
-        half, other = ("A", "B") if match[2] == "A" else ("B", "A")
-        yield from _compare_one(name, tensor, (rank, None) if half == "A" else (None, rank), dtypes)
-        if (pair := name.replace(f".lora_{half}.", f".lora_{other}.")) not in lora:
-            yield failed(WEIGHTS_NAME, f"lacks the tensor {pair}, the other half of {name}", WHY)
-    if not lora:
-        yield failed(WEIGHTS_NAME, "has no LoRA weights", 'A model with tuning="lora" must have them.')
+        if match is not None and _is_target(match[1], config.lora["target_modules"]):
+            shapes[f"base.{match[1]}.lora_A.default.weight"] = (rank, None)
+            shapes[f"base.{match[1]}.lora_B.default.weight"] = (None, rank)
+    return shapes
+
+
+def _extra_lora_names(names: Iterable[str], config: E4SRecConfig) -> set[str]:
+    """Names of the tensors that some LoRA options add and whose shapes depend on the base."""
+    if not any(config.lora.get(option) for option in ("lora_bias", "use_dora", "target_parameters")):
+        return set()
+    return {
+        name for name in names if name.startswith("base.") and ".lora_" in name and LORA_NAME.fullmatch(name) is None
+    }
 
 
 def _is_target(module: str, targets: Any) -> bool:

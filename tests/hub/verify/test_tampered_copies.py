@@ -148,17 +148,17 @@ TAMPERED = {
     "something behind the weights": (something_behind, WEIGHTS, "is not a complete safetensors file"),
     "an empty file": (write(WEIGHTS, ""), WEIGHTS, "too few for its header"),
     "a huge header": (huge_header, WEIGHTS, "no model needs more"),
-    "a surplus tensor": (weights(lambda w: w.update(extra=torch.zeros(2))), WEIGHTS, "has a tensor extra"),
-    "a missing tensor": (weights(lambda w: w.pop("score.weight")), WEIGHTS, "lacks the tensor score.weight"),
+    "a surplus tensor": (weights(lambda w: w.update(extra=torch.zeros(2))), WEIGHTS, "surplus: extra"),
+    "a missing tensor": (weights(lambda w: w.pop("score.weight")), WEIGHTS, "missing: score.weight"),
     "a misshapen tensor": (
         weights(lambda w: w.update({"score.weight": torch.zeros(32, 33)})),
         WEIGHTS,
-        r"score.weight has the shape \(32, 33\), the config requires \(32, 32\)",
+        r"misshapen: score.weight is \(32, 33\) in the file, the model needs \(32, 32\)",
     ),
     "a misshapen LoRA tensor": (
         weights(lambda w: w.update({"base.layers.1.mlp.up_proj.lora_B.default.weight": torch.zeros(127, 4)})),
         WEIGHTS,
-        r"up_proj.lora_B.default.weight has the shape \(127, 4\), the config requires \(128, 4\)",
+        r"up_proj.lora_B.default.weight is \(127, 4\) in the file, the model needs \(128, 4\)",
     ),
     "another dtype": (
         weights(lambda w: w.update({"score.weight": w["score.weight"].double()})),

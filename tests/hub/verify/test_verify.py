@@ -66,7 +66,7 @@ def test_models_of_all_kinds_pass(kind, settings, make_base, text_tokenizer, ite
     assert verification.passed, str(verification)
     assert verification.findings == ()
     change_json(tmp_path / "model" / "config.json", vocab_size=VOCAB + 1)
-    assert find(verify(tmp_path / "model"), WEIGHTS, r"item_embeddings.weight has the shape \(32, 12\)")
+    assert find(verify(tmp_path / "model"), WEIGHTS, r"misshapen: item_embeddings.weight is \(32, 12\) in the file")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -76,7 +76,7 @@ def test_sasrec_passes_and_a_wrong_width_fails(dtype, item_tokenizer, tmp_path):
     assert verify(tmp_path) == Verification(str(tmp_path), None, __version__, ())
     change_json(tmp_path / "config.json", hidden_size=16)
     assert find(
-        verify(tmp_path), WEIGHTS, r"item_embeddings.weight has the shape \(32, 8\), the config requires \(32, 16\)"
+        verify(tmp_path), WEIGHTS, r"item_embeddings.weight is \(32, 8\) in the file, the model needs \(32, 16\)"
     )
     change_json(tmp_path / "config.json", hidden_size=8, dtype="float16")
     assert verify(tmp_path).passed
@@ -126,18 +126,21 @@ LORA = "base.layers.0.mlp.up_proj.lora_{}.default.weight"
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda w: w.pop(LORA.format("A")), "lacks the tensor .*lora_A.* the other half"),
-        (lambda w: w.update({LORA.format("A"): torch.zeros(5, 32)}), r"has the shape \(5, 32\), .* \(4, 'any'\)"),
+        (lambda w: w.pop(LORA.format("A")), "missing: .*up_proj.lora_A"),
+        (
+            lambda w: w.update({LORA.format("A"): torch.zeros(5, 32)}),
+            r"is \(5, 32\) in the file, the model needs \(4, 'any'\)",
+        ),
         (
             lambda w: w.update({"base.embed.weight": torch.zeros(5, 32)}),
-            "base.embed.weight that does not belong to this LoRA",
+            "surplus: base.embed.weight",
         ),
         (
             lambda w: w.update({"base.q_proj.lora_A.default.weight": torch.zeros(4, 2)}),
-            "q_proj.* that does not belong to this LoRA",
+            "surplus: base.q_proj",
         ),
-        (lambda w: w.pop("item_embeddings.weight"), "lacks the tensor item_embeddings.weight"),
-        (lambda w: w.update({"input_proj.bias": torch.zeros(31)}), r"has the shape \(31,\)"),
+        (lambda w: w.pop("item_embeddings.weight"), "missing: item_embeddings.weight"),
+        (lambda w: w.update({"input_proj.bias": torch.zeros(31)}), r"input_proj.bias is \(31,\) in the file"),
         (lambda w: [w.pop(name) for name in list(w) if ".lora_" in name], "has no LoRA weights"),
     ],
 )
