@@ -14,7 +14,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from e4srec_hf.data import SequenceCollator
 from e4srec_hf.training import packed_reading
-from e4srec_hf.training.packed_reading import SLOTS_WORTH_A_PASS, groups_of_similar_length
 
 
 def main() -> None:
@@ -49,7 +48,7 @@ def main() -> None:
     without: dict[str, Any] = {
         "as it is": nullcontext(),
         "in one pass": patch.object(
-            packed_reading, "groups_of_similar_length", lambda lengths, _: [[*range(len(lengths))]]
+            packed_reading, "groups_of_similar_length", lambda lengths: [torch.arange(len(lengths))]
         ),
         "last layer on all tokens": patch.object(packed_reading, "only_where_read", lambda *_: nullcontext()),
     }
@@ -59,7 +58,7 @@ def main() -> None:
             with other:
                 times[way] += counts * seconds(step, arguments.device)
     lengths = packed_rows(model, batch).length.tolist()
-    groups = groups_of_similar_length(lengths, SLOTS_WORTH_A_PASS["accelerator" if cuda else "cpu"])
+    groups = [group.tolist() for group in packed_reading.groups_of_similar_length(torch.tensor(lengths))]
     filled = sum(lengths)
     write_result(
         "profile_step",

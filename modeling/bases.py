@@ -132,7 +132,15 @@ def base_of_adapter(
         base = open_base(base_model, tuning="lora", **base_arguments, **hub_arguments)
         name, commit = origin(base)
         if tokenizer is None and name is not None and (name, commit) != (recorded, revision):
-            tokenizer = find_tokenizer(name, revision=commit, **hub_arguments)
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(
+                    name, revision=commit, trust_remote_code=False, **hub_arguments
+                )
+            except (OSError, ValueError) as error:
+                logger.warning(
+                    f"No tokenizer is beside {name}: the prompt keeps the token ids of the original base. If this base "
+                    f"has other tokens, pass tokenizer=. ({error})"
+                )
         if tokenizer is not None:
             tokenize_prompt(config, tokenizer)
     config.base_model_name_or_path, config.base_model_revision = name, commit
@@ -176,18 +184,6 @@ def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str], **hub_a
             "pass base_model=<folder, Hub id or loaded model>."
         )
     return os.path.abspath(Path(adapter, inside))
-
-
-def find_tokenizer(name: str, **kwargs: Any) -> PreTrainedTokenizerBase | None:
-    """The text tokenizer beside a base, or ``None`` with a warning where there is none."""
-    try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **kwargs)
-    except (OSError, ValueError) as error:
-        logger.warning(
-            f"No tokenizer stands beside {name}: the prompt keeps the token ids of the original base. If this base "
-            f"has other tokens, pass tokenizer=. ({error})"
-        )
-        return None
 
 
 def tokenize_prompt(config: E4SRecConfig, tokenizer: PreTrainedTokenizerBase) -> None:

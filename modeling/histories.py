@@ -74,8 +74,6 @@ class Windows(NamedTuple):
     def item_ids(self, packed: Tensor) -> Tensor:
         """``(batch, seq)`` right-padded ids of the known items to the ``(windows, items)`` ids of the windows."""
         slots = torch.arange(int(self.n_items.max()) if len(self.n_items) else 0, device=packed.device)
-        if not len(slots):
-            return packed.new_zeros(len(self.row), 0)
         columns = (self.start[:, None] + slots).clamp_max(packed.shape[1] - 1)
         return packed[self.row[:, None], columns].masked_fill(slots >= self.n_items[:, None], PAD_ID)
 

@@ -17,8 +17,8 @@ from .bases import text_embeddings
 from .histories import windows_of
 from .recommender import evaluation_mode
 
-#: A base is checked with histories of this many items, and again where histories more than twice as long come.
-ITEMS_TO_CHECK = 64
+#: A forward pass has a fixed cost: one of fewer slots is not split to save padding.
+SLOTS_WORTH_A_PASS = {"cpu": 256, "accelerator": 4096}
 #: Signs of an error that is about memory and not about the base.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
@@ -44,10 +44,7 @@ def read_instruction(base: PreTrainedModel, tokens: Tensor) -> ReadInstruction:
 
 
 class SharedLayer(DynamicLayer):
-    """Keys and values of one layer, ``(1, heads, tokens, head dimension)``, that all rows of a pass attend to.
-
-    The keys and values of the rows are returned but not kept, because nothing is read after them.
-    """
+    """Keys and values of one layer, ``(1, heads, tokens, head dimension)``, that all rows of a pass attend to."""
 
     keys: Tensor
     values: Tensor
@@ -58,7 +55,7 @@ class SharedLayer(DynamicLayer):
         self.keys, self.values = keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Put ours in front of the ``(rows, heads, slots, head dimension)`` of a pass."""
+        """Put ours in front of the ``(rows, heads, slots, head dimension)`` of a pass, and keep nothing of it."""
         rows = len(key_states)
         pairs = (self.keys, key_states), (self.values, value_states)
         keys, values = (torch.cat([ours.expand(rows, -1, -1, -1), theirs], dim=-2) for ours, theirs in pairs)
@@ -108,16 +105,9 @@ class ReadingTask(NamedTuple):
     max_history: int  # how many items count before a target: the last ones
     kept: KeptInstruction | None = None  # the instruction, where it is kept between calls
 
-    @property
-    def longest_history(self) -> int:
-        """How many items a row can have: ``max_history``, or as many as the base has positions for."""
-        n_prompt = sum(map(len, self.prompt))
-        places = getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
-        return min(self.max_history, (places or self.max_history + n_prompt) - n_prompt)
-
 
 class PlainReader:
-    """Reads each target in a row of its own, all rows in one pass. ``e4srec_hf.training`` has a faster one."""
+    """Reads each target in a row of its own, rows of similar length in one pass."""
 
     def __init__(self) -> None:
         self._checked: dict[Any, tuple[str, int]] = {}  # why rows cannot share the instruction; the longest row tried
@@ -140,9 +130,16 @@ class PlainReader:
         if not len(rows):  # trained weights get a gradient all the same: other processes may wait for it
             nothing = ids.new_zeros(1, 1)
             return self.read(task, nothing, project, nothing[0], nothing[0] + 1)[:0]
-        windows = windows_of(rows, preceding, task.max_history, shared=False)
-        before = self.instruction(task, int(windows.n_items.max()))
-        return read_rows(task.base, before, project(windows.item_ids(ids)), windows.n_items, task.prompt[1])
+        windows, response = windows_of(rows, preceding, task.max_history, shared=False), task.prompt[1]
+        before, window_ids = self.instruction(task, int(windows.n_items.max())), windows.item_ids(ids)
+        n_before = 0 if isinstance(before, ReadInstruction) else len(before)
+        groups = groups_of_similar_length(n_before + windows.n_items + len(response))
+        states = []
+        for group in groups:
+            n_items = windows.n_items[group]
+            items = project(window_ids[group, : int(n_items.max())])  # (rows, items, hidden)
+            states.append(read_rows(task.base, before, items, n_items, response))
+        return torch.cat(states)[torch.cat(groups).argsort()]
 
     def instruction(self, task: ReadingTask, n_items: int) -> Tensor | ReadInstruction:
         """The instruction for rows of up to ``n_items`` items: read once, or its ``(tokens, hidden)`` vectors."""
@@ -162,15 +159,14 @@ class PlainReader:
         key = (attention, instruction.dtype, instruction.device, len(instruction), len(response))
         reason, longest = self._checked.get(key, ("", -1))
         if not reason and longest < n_items:
-            longest = max(n_items, min(max(2 * n_items, ITEMS_TO_CHECK), task.longest_history))
-            items = noise(base, 4, longest)
-            lengths = torch.tensor([longest, longest // 2, min(longest, 1), 0], device=items.device)
+            items = noise(base, 4, n_items)
+            lengths = torch.tensor([n_items, n_items // 2, min(n_items, 1), 0], device=items.device)
             reason = difference(
                 base,
                 lambda: read_rows(base, instruction, items, lengths, response),
                 lambda: read_rows(base, read_instruction(base, instruction), items, lengths, response),
             )
-            self._checked[key] = reason, longest
+            self._checked[key] = reason, n_items
         return reason
 
 
@@ -211,6 +207,18 @@ def read_rows(
     if not isinstance(before, ReadInstruction):
         return states
     return before.state.to(states.device).where((length == 0)[:, None].to(states.device), states)
+
+
+def groups_of_similar_length(lengths: Tensor) -> list[Tensor]:
+    """Numbers of the rows that are read together, so that little padding is read and no pass is too small."""
+    enough = SLOTS_WORTH_A_PASS["cpu" if lengths.device.type == "cpu" else "accelerator"]
+    order = lengths.argsort(descending=True, stable=True)
+    groups, start, ordered = [], 0, lengths[order].tolist()
+    for place, length in enumerate(ordered):
+        if length < 0.85 * ordered[start] and (place - start) * ordered[start] >= enough:
+            groups.append(order[start:place].sort().values)
+            start = place
+    return [*groups, order[start:].sort().values]
 
 
 def is_checkpointing(base: PreTrainedModel) -> bool:

@@ -5,7 +5,7 @@ state-space and hybrid layers or flash attention, and some of these give other n
 itself is checked, with random vectors: there is no list of architectures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from ..modeling.reading import (
     ReadInstruction,
     SharedLayer,
     difference,
+    groups_of_similar_length,
     is_checkpointing,
     is_exact,
     noise,
@@ -33,8 +34,6 @@ from .attention_masks import attention_masks
 from .last_layer import only_where_read
 from .packing import PackedRows, pack_rows
 
-#: A forward pass has a fixed cost: below this many slots it is not split to save padding.
-SLOTS_WORTH_A_PASS = {"cpu": 256, "accelerator": 4096}
 #: A base is checked with rows of this many items, and again where longer ones come.
 ITEMS_TO_CHECK = 64
 
@@ -60,7 +59,7 @@ class Verdict(NamedTuple):
 
 
 class PackedReader(PlainReader):
-    """Reads the targets of a history together, and rows of similar length in one pass."""
+    """Reads the targets of a history in one row, and rows of similar length in one pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,10 +83,9 @@ class PackedReader(PlainReader):
         response = task.prompt[1]
         n_before = 0 if isinstance(before, ReadInstruction) else len(before)
         lengths = n_before + windows.n_items + len(response) * torch.bincount(windows.of_target)
-        enough = SLOTS_WORTH_A_PASS["cpu" if ids.device.type == "cpu" else "accelerator"]
         states, places = [], []
-        for group in groups_of_similar_length(lengths.tolist(), enough):
-            part, targets = select(windows, torch.tensor(group, device=rows.device))
+        for group in groups_of_similar_length(lengths):
+            part, targets = select(windows, group)
             items = project(part.item_ids(ids))
             if is_packed:
                 states.append(read_packed(task.base, pack_rows(part, len(response)), before, items, response, skips))
@@ -115,7 +113,9 @@ class PackedReader(PlainReader):
         to_check = ITEMS_TO_CHECK
         while to_check < longest:
             to_check *= 2
-        to_check = max(min(to_check, task.longest_history), longest)
+        places = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+        n_prompt = sum(map(len, prompt))
+        to_check = max(min(to_check, task.max_history, (places or to_check + n_prompt) - n_prompt), longest)
         widest = max(to_check + 1, n_targets, old.n_targets if old else 0)
         verdict = self._verdicts[key] = check_packing(base, *prompt, to_check, widest, shared=shared)
         if not verdict.passed:
@@ -126,9 +126,12 @@ class PackedReader(PlainReader):
 class ReferenceReader(PlainReader):
     """Reads as the reference code does, to compare with: the instruction again in each row, all rows in one pass."""
 
-    def instruction(self, task: ReadingTask, n_items: int) -> Tensor | ReadInstruction:
-        """The ``(tokens, hidden)`` vectors, as they are."""
-        return task.prompt[0]
+    def read(
+        self, task: ReadingTask, ids: Tensor, project: Callable[[Tensor], Tensor], rows: Tensor, preceding: Tensor
+    ) -> Tensor:
+        """As [`PlainReader.read`]."""
+        windows = windows_of(rows, preceding, task.max_history, shared=False)
+        return read_rows(task.base, task.prompt[0], project(windows.item_ids(ids)), windows.n_items, task.prompt[1])
 
 
 def packing_of(model: Any) -> Verdict:
@@ -142,27 +145,6 @@ def select(windows: Windows, chosen: Tensor) -> tuple[Windows, Tensor]:
     targets = (number[windows.of_target] >= 0).nonzero().squeeze(1)
     row, start, n_items = (field[chosen] for field in windows[:3])
     return Windows(row, start, n_items, number[windows.of_target[targets]], windows.items_before[targets]), targets
-
-
-def groups_of_similar_length(lengths: Sequence[int], enough: int, padding: float = 0.15) -> list[list[int]]:
-    """Split rows into groups with little padding, because a row is as wide as the longest of its group.
-
-    Args:
-        lengths: Length of each row.
-        enough: A group with fewer slots than this takes any row, because every forward pass has a fixed cost.
-        padding: A larger group takes only rows that are shorter than its longest by at most this fraction.
-
-    Returns:
-        Numbers of rows, ascending in each group.
-    """
-    groups: list[list[int]] = []
-    longest = 0
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if not groups or (lengths[row] < (1 - padding) * longest and len(groups[-1]) * longest >= enough):
-            groups.append([])
-            longest = lengths[row]
-        groups[-1].append(row)
-    return [sorted(group) for group in groups]
 
 
 def read_packed(
