@@ -1,4 +1,4 @@
-"""A prepared data set as a Hub repo: whole sequences, the leave-one-out splits, the items with their titles, a card."""
+"""Save and push a prepared data set: whole sequences, leave-one-out splits, the items with their titles, a card."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from ..data.description import describe_data
 from ..data.prepared import FACTS_NAME, ITEMS_NAME, REJECTED_NAME, SEQUENCES_NAME, SPLITS
 from ..data.sequences import catalogue_of
 from ..data.splits import LEAVE_ONE_OUT, MIN_ITEMS, leave_one_out
-from ..files import write_json
+from ..files import CARD_NAME, write_json
 from ..modeling.saving import staged_directory
 
 
@@ -32,24 +32,24 @@ def save_dataset(
 ) -> None:
     """Write a prepared data set to a folder that `load_sequences` reads and that can be uploaded as it is.
 
-    It holds ``sequences.parquet`` (``user_id``, ``item_ids``, ``timestamps`` if there are any; one row a user),
+    The folder has ``sequences.parquet`` (``user_id``, ``item_ids``, ``timestamps`` if there are any; one row per user),
     ``leave_one_out/train.parquet``, ``…/validation.parquet`` and ``…/test.parquet`` (see `leave_one_out`),
     ``items.parquet`` (``item_id`` and ``title``, in the order of the catalogue), ``dataset.json`` and the card.
 
     Args:
         sequences: Whole sequences as `load_sequences` gives them, before any split.
         directory: The folder.
-        name: What the data set is called; by default as the repo or the folder.
-        titles: Item id to title. Items of it that no sequence has are part of the catalogue too.
-        source: Where the data is from and how it was prepared: Markdown for the card.
-        repo_id: How the examples on the card call it; by default the folder.
-        license: Of the data, as the Hub names licences; by default the card of the folder keeps the one it has.
+        name: Name of the data set; by default that of the repo or the folder.
+        titles: Item id to title. Items that are in no sequence belong to the catalogue too.
+        source: Origin and preparation of the data, as Markdown for the card.
+        repo_id: The repo that the examples on the card load; by default the folder.
+        license: Licence of the data, as the Hub names licences; by default the one on the present card is kept.
 
     Raises:
-        ValueError: If the sequences are not whole or empty.
+        ValueError: If a column is missing or there are no sequences.
     """
     if missing := [column for column in ("user_id", "item_ids") if column not in sequences.column_names]:
-        raise ValueError(f"The sequences have no column {missing}; give what load_sequences returns.")
+        raise ValueError(f"The sequences have no column {missing}; pass what load_sequences returns.")
     if not len(sequences):
         raise ValueError("There are no sequences: the data set is empty.")
     name = name or (repo_id or Path(directory).absolute().name).rsplit("/", 1)[-1]
@@ -87,25 +87,25 @@ def push_dataset(
     token: str | None = None,
     **contents: Any,
 ) -> str:
-    """Upload a prepared data set with its items and its card to the Hub, in one commit.
+    """Push a prepared data set with its items and its card to the Hub, in one commit.
 
     Args:
-        data: Sequences as for [`save_dataset`], or the folder of a data set that `save_dataset` or `prepare` wrote. Its
-            card says the repo's name in its examples; bad records (``rejected.jsonl``) are not sent.
-        repo_id: ``namespace/name`` of the data set; it is made where it does not exist.
-        private: Whether a repo that is made is private; by default as the account says.
-        revision: Branch to commit to, made where it does not exist; ``main`` by default.
-        commit_message: Of the commit.
-        token: By default the one that is logged in.
+        data: Sequences as for [`save_dataset`], or the folder of a data set that `save_dataset` or `prepare` wrote. The
+            examples on the card load the repo; rejected records (``rejected.jsonl``) are not pushed.
+        repo_id: ``namespace/name`` of the data set; created if it does not exist.
+        private: Visibility, if the repo is created; by default that of the account.
+        revision: Branch, created if it does not exist; ``main`` by default.
+        commit_message: Commit message.
+        token: Token of an account that may write; by default the one you are logged in with.
         contents: For sequences, ``name``, ``titles``, ``source`` and ``license`` as for [`save_dataset`]; for a folder,
             ``license``.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
-        ValueError: As [`save_dataset`], or if ``repo_id`` is no name of a repo.
-        FileNotFoundError: If the folder holds no data set.
+        ValueError: As [`save_dataset`], or if ``repo_id`` is not a valid name of a repo.
+        FileNotFoundError: If the folder has no data set.
     """
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as temporary:
@@ -114,7 +114,7 @@ def push_dataset(
             save_dataset(data, folder, repo_id=repo_id, **contents)
         else:
             folder.mkdir()
-            for name in ("README.md", FACTS_NAME):  # the card is written anew, the rest is sent from where it lies
+            for name in (CARD_NAME, FACTS_NAME):  # only the card is rewritten
                 if Path(data, name).is_file():
                     shutil.copy(Path(data, name), folder)
             refresh_dataset_card(folder, repo_id, **contents)
@@ -124,7 +124,7 @@ def push_dataset(
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(repo_id, branch=revision, repo_type="dataset", exist_ok=True)
-        # not upload_folder, which cuts an upload into several commits where hf_xet is installed
+        # not upload_folder, which makes several commits if hf_xet is installed
         commit = api.create_commit(
             repo_id,
             [CommitOperationAdd(name, path) for name, path in sorted(files.items())],

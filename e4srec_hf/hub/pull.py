@@ -1,4 +1,4 @@
-"""Model repos on the Hub: pulling one, and what lies in it besides the model."""
+"""Pull a model from the Hub, and read the item titles in its repo."""
 
 import os
 import shutil
@@ -19,20 +19,20 @@ def pull(
     revision: str | None = None,
     token: str | bool | None = None,
 ) -> str:
-    """Bring a model from the Hub into a folder, whole or not at all, and nothing else. Nothing of it is run.
+    """Download the files of a model from the Hub to a folder, all or nothing. None of its code is run.
 
     Args:
         repo_id: ``org/name``.
-        directory: Where to: a new folder, or an empty one.
+        directory: A new or empty folder.
         revision: Branch, tag or commit.
-        token: For a private repo.
+        token: Token for a private repo.
 
     Returns:
         The commit.
 
     Raises:
-        FileExistsError: If there is something in the folder.
-        FileNotFoundError: If the repo is none of a model of this package; what it lacks is named.
+        FileExistsError: If the folder is not empty.
+        FileNotFoundError: If the repo has no model of this package; the missing files are named.
     """
     if Path(directory).is_dir() and any(Path(directory).iterdir()):
         raise FileExistsError(f"{directory} is not empty: pull to a new folder.")
@@ -40,7 +40,7 @@ def pull(
     commit = str(api.model_info(repo_id, revision=revision).sha)
     names = [name for name in api.list_repo_files(repo_id, revision=commit) if is_model_file(name)]
     if missing := [name for name in REQUIRED_FILES if name not in names]:
-        raise FileNotFoundError(f"{repo_id} is no model of this package: it lacks {', '.join(missing)}.")
+        raise FileNotFoundError(f"{repo_id} is not a model of this package: it lacks {', '.join(missing)}.")
     snapshot = Path(snapshot_download(repo_id, revision=commit, token=token, allow_patterns=names))
     with staged_directory(directory) as stage:
         for name in names:
@@ -50,7 +50,7 @@ def pull(
 
 
 def item_titles(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, str]:
-    """The titles that a folder or Hub repo brings along; empty if it has none.
+    """Raw item id to title, from a folder or Hub repo; empty if it has no titles.
 
     Args:
         source: Folder or Hub id of a model.

@@ -340,6 +340,17 @@ def test_figures_go_along_in_another_dtype_and_come_back_with_the_loaded_model(s
     assert figures(hub_here, "org/copy") == (None, None)
 
 
+def test_a_pull_request_leaves_the_branch_as_it_is(saved, hub_here):
+    model, _ = saved()
+    push(model, REPO)
+    before = hub_here.files(REPO)
+    model.config.max_history = 7
+    info = push(model, REPO, create_pr=True)
+    assert info.pr_revision == "refs/pr/1"
+    assert hub_here.files(REPO) == before
+    assert AutoModel.from_pretrained(REPO, revision="refs/pr/1").config.max_history == 7
+
+
 def test_the_hub_takes_the_card(saved, hub_here):
     _, directory = saved()
     ModelCard.load(directory / "README.md").validate()
@@ -403,7 +414,7 @@ def test_pull_brings_the_model_whole_or_nothing(saved, hub_here, tmp_path):
     loaded = AutoModel.from_pretrained(tmp_path / "pulled")
     assert torch.equal(loaded(*random_batch()).logits, model(*random_batch()).logits)
     hub_here.commit("org/other", {"config.json": "{}"})
-    with pytest.raises(FileNotFoundError, match=r"org/other is no model of this package: it lacks model.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"org/other is not a model of this package: it lacks model.safetensors"):
         pull("org/other", tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
