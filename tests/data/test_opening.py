@@ -76,7 +76,7 @@ def test_everything_else_is_split_leave_one_out(tmp_path):
 @pytest.fixture(autouse=True)
 def no_sleep(monkeypatch):
     """`datasets` sleeps for five seconds after each pass over a stream."""
-    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
