@@ -11,6 +11,7 @@ import datasets
 import pytest
 import torch
 from huggingface_hub import constants, hf_api
+from hypothesis import settings
 from transformers import (
     AutoModel,
     Gemma3TextConfig,
@@ -30,6 +31,9 @@ from e4srec_hf.data import build_item_tokenizer
 from e4srec_hf.evaluation import rank_targets
 from e4srec_hf.training.tiny_base import make_tiny_base, train_byte_level_tokenizer
 from tests.loopback_hub.server import Hub
+
+settings.register_profile("tests", deadline=None)  # a busy machine is no error
+settings.load_profile("tests")
 
 N_ITEMS = 30
 VOCAB = N_ITEMS + 2
