@@ -60,7 +60,8 @@ def is_mistake(error: Exception) -> bool:
 def one_line(error: Exception) -> str:
     """The message of an error, on one line unless this package wrote several."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.strerror[0].lower()}{error.strerror[1:]}: {error.filename}"
+        problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror.lower()
+        return f"{problem}: {error.filename}"
     message = str(error).strip() or type(error).__name__
     return message if type(error).__module__.startswith("e4srec_hf.") else " ".join(message.split())
 

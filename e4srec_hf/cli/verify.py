@@ -15,7 +15,12 @@ def verify(
 ) -> None:
     """Check that a repo is what a release of this package writes, before you trust its code. Nothing of it is run."""
     from ..hub.verify import verify as verify_repo
+    from ..paths import check_exists
 
+    try:
+        check_exists(source)
+    except FileNotFoundError as error:
+        raise typer.BadParameter(str(error)) from error  # status 2: it could not be checked
     verification = verify_repo(source, revision=revision, token=token, check_base=check_base)
     typer.echo(str(verification))
     raise typer.Exit(verification.exit_status)

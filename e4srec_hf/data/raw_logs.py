@@ -32,16 +32,14 @@ def preparing_command(path: Path) -> str | None:
         path: A file.
 
     Returns:
-        ``None`` if the file does not look like a raw log.
+        The command, with ``…`` for a column that cannot be told; ``None`` if the file does not look like a raw log.
     """
-    suffix = path.suffix.lower()
-    columns = _columns(path)
-    if suffix not in RAW_SUFFIXES and (columns is None or len(set(columns.values())) < 3):
+    found = _columns(path) or {}
+    if path.suffix.lower() not in RAW_SUFFIXES and len(set(found.values())) < len(COLUMN_NAMES):
         return None
-    flags = [f"--{kind}-column {shlex.quote(column)}" for kind, column in (columns or {}).items()]
-    missing = [f"--{kind}-column …" for kind in COLUMN_NAMES if kind not in (columns or {})]
+    flags = [f"--{kind}-column {shlex.quote(found[kind]) if kind in found else '…'}" for kind in COLUMN_NAMES]
     folder = shlex.quote(f"data/{path.name.partition('.')[0]}")
-    return " ".join(["e4srec prepare table", shlex.quote(str(path)), *flags, *missing, "--output", folder])
+    return " ".join(["e4srec prepare table", shlex.quote(str(path)), *flags, "--output", folder])
 
 
 def check_not_raw(path: Path) -> None:
@@ -50,7 +48,8 @@ def check_not_raw(path: Path) -> None:
     Raises:
         ValueError: If the file is a raw log; the message has the command that prepares it.
     """
-    if path.is_file() and (command := preparing_command(path)) is not None:
+    command = preparing_command(path) if path.is_file() else None
+    if command is not None:
         folder = command.rpartition(" ")[2]
         raise ValueError(
             f"{path} is a raw log, one interaction a row. Prepare it with: {command} (and then train on {folder})"

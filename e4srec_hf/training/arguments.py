@@ -222,7 +222,9 @@ def read_config(path: str | Path, known: set[str]) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeError) as error:
-        raise UsageError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from error
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+        where = "" if mark is None else f", line {mark.line + 1}"
+        raise UsageError(f"--config: {path}{where} is not YAML: {problem}") from error
     if settings is None:
         return {}
     if not isinstance(settings, dict):
@@ -254,11 +256,14 @@ def check_arguments(model: ModelArguments, sasrec: SASRecArguments) -> None:
 
 
 def _unknown(flag: str, known: set[str]) -> str:
-    """An unknown setting, and the one that may have been meant; with dashes where the user gave dashes."""
+    """An unknown setting and the one that may have been meant, spelled as the user spells."""
     given = flag.partition("=")[0]
-    dashes = "--" if given.startswith("--") else ""
-    close = difflib.get_close_matches(given.removeprefix("--").replace("-", "_"), sorted(known), n=1)
-    return f"{given}: did you mean {dashes}{close[0]}?" if close else f"{given}: there is no such setting"
+    dashes, name = ("--", given[2:]) if given.startswith("--") else ("", given)
+    close = difflib.get_close_matches(name.replace("-", "_"), sorted(known), n=1)
+    if not close:
+        return f"{given}: there is no such setting"
+    meant = close[0].replace("_", "-") if "-" in name else close[0]
+    return f"{given}: did you mean {dashes}{meant}?"
 
 
 def as_flags(settings: dict[str, Any]) -> list[str]:

@@ -5,7 +5,6 @@ from time import perf_counter
 from typing import Any
 
 from accelerate import PartialState
-from datasets import disable_progress_bars
 from tqdm.auto import tqdm
 from transformers import (
     PrinterCallback,
@@ -16,7 +15,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.utils.logging import disable_progress_bar
 
 COLUMNS = ("epoch", "train loss", "HR@10", "NDCG@10", "seconds")
 
@@ -30,13 +28,6 @@ def say(text: str) -> None:
 def heading(title: str) -> None:
     """Print the heading of a stage."""
     say(f"\n{title}\n{'-' * len(title)}")
-
-
-def bars_only_on_terminals() -> None:
-    """Switch off the progress bars of loading and mapping where a log file would be filled with them."""
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-        disable_progress_bar()
 
 
 def show_epochs(trainer: Trainer) -> None:

@@ -5,7 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from e4srec_hf.cli.main import app, main
+from e4srec_hf.cli import main
+from e4srec_hf.cli.app import app
 from tests.preparation.raw_logs import sequences_of, titles_of
 
 

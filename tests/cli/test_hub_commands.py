@@ -1,0 +1,42 @@
+"""``e4srec push``, ``pull``, ``card`` and ``verify``: each does what its library function does, and says so."""
+
+from transformers import AutoModel
+
+from tests.cli.running import fail, run
+
+
+def test_a_model_goes_to_the_hub_and_comes_back_verified(folder, hub_here, tmp_path):
+    assert f"Wrote {folder / 'README.md'}" in run("card", folder, "--repo-id", "org/adapter", "--license", "mit")
+    commit = hub_here.api.model_info("org/base").sha
+    pushed = run("push", folder, "org/adapter", "--private", "--message", "First")
+    assert hub_here.api.model_info("org/adapter").private
+    assert hub_here.api.list_repo_commits("org/adapter")[0].title == "First"
+    assert hub_here.api.model_info("org/adapter").sha in pushed
+    assert "license: mit" in hub_here.files("org/adapter")["README.md"].decode()
+    assert "org/adapter: passed" in run("verify", "org/adapter")
+    assert hub_here.api.model_info("org/adapter").sha in run("pull", "org/adapter", tmp_path / "pulled")
+    loaded = AutoModel.from_pretrained(tmp_path / "pulled")
+    assert loaded.config.base_model_revision == commit
+    hub_here.commit("org/adapter", {"extra.py": "import os"})
+    assert "failed: extra.py: is a Python file that release" in run("verify", "org/adapter", status=1)
+    assert "could not be checked" in run("verify", "org/nothing", status=2)
+
+
+def test_what_a_user_can_mend_is_one_line(folder, hub_here, tmp_path):
+    (folder / "tokenizer.json").unlink()
+    assert "lacks tokenizer.json" in fail("push", folder, "org/other")
+    assert "org/nothing" in fail("pull", "org/nothing", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(folder, hub_here, monkeypatch):
+    def asked(request):
+        raise AssertionError(request)
+
+    monkeypatch.setattr("huggingface_hub.file_download._request_wrapper", asked, raising=False)
+    mistyped = folder.with_name("adaptor")
+    message = f"no such folder: {mistyped}; did you mean {folder}?"
+    assert fail("push", mistyped, "org/other") == f"e4srec: {message}"
+    assert fail("card", mistyped) == f"e4srec: {message}"
+    assert message in fail("verify", mistyped, status=2)
+    assert fail("recommend", mistyped, "item 3") == f"e4srec: {message}"
