@@ -414,7 +414,7 @@ def test_pull_brings_the_model_whole_or_nothing(saved, hub_here, tmp_path):
     loaded = AutoModel.from_pretrained(tmp_path / "pulled")
     assert torch.equal(loaded(*random_batch()).logits, model(*random_batch()).logits)
     hub_here.commit("org/other", {"config.json": "{}"})
-    with pytest.raises(FileNotFoundError, match=r"org/other is not a model of this package: it lacks model.safetensors"):
+    with pytest.raises(FileNotFoundError, match="org/other is not a model of this package: it lacks model"):
         pull("org/other", tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -461,7 +461,7 @@ def test_weights_may_be_sent_in_bfloat16(saved, hub_here):
 
 @pytest.mark.slow
 def test_the_demo_is_trained_pushed_and_recommends_the_same_without_the_package(hub_here, tmp_path):
-    train = Path(__file__).parent.parent / "examples" / "train.py"
+    train = Path(__file__).parents[2] / "examples" / "train.py"
     fewer = ["--num_train_epochs", "1", "--sasrec_epochs", "2"]
     push = ["--push_to_hub", "true", "--hub_model_id", "org/e4srec-demo", "--output_dir", str(tmp_path / "demo")]
     done = subprocess.run(

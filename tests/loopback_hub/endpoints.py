@@ -54,7 +54,6 @@ class Endpoints:
     storage: Storage
     accounts: dict[str, Account]  # by token
     endpoint: str
-    page_size: int = 1000  # entries on a page of a tree
 
     def app(self) -> Starlette:
         repo = "/api/{kind:kind}/{namespace}/{name}"
@@ -63,7 +62,6 @@ class Endpoints:
             ("POST", "/api/validate-yaml", self.validate_yaml),
             ("POST", "/api/repos/create", self.create_repo),
             ("DELETE", "/api/repos/delete", self.delete_repo),
-            ("GET", "/api/{kind:kind}", self.list_repos),
             ("GET", repo, self.info),
             ("GET", repo + "/revision/{revision}", self.info),
             ("GET", repo + "/tree/{revision}", self.tree),
@@ -71,13 +69,8 @@ class Endpoints:
             ("POST", repo + "/paths-info/{revision}", self.paths_info),
             ("GET", repo + "/refs", self.refs),
             ("GET", repo + "/commits/{revision}", self.commits),
-            ("GET", repo + "/auth-check", self.auth_check),
-            ("GET", repo + "/auth-check/write", self.auth_check),
-            ("PUT", repo + "/settings", self.settings),
-            ("POST", repo + "/branch/{ref}", self.create_ref),
-            ("DELETE", repo + "/branch/{ref}", self.delete_ref),
-            ("POST", repo + "/tag/{ref}", self.create_ref),
-            ("DELETE", repo + "/tag/{ref}", self.delete_ref),
+            ("POST", repo + "/branch/{ref}", self.create_branch),
+            ("DELETE", repo + "/branch/{ref}", self.delete_branch),
             ("POST", repo + "/preupload/{revision}", self.preupload),
             ("POST", repo + "/commit/{revision}", self.commit),
             ("POST", "/{namespace}/{name}.git/info/lfs/objects/batch", self.lfs_batch),
@@ -135,16 +128,6 @@ class Endpoints:
         auth = {"type": "access_token", "accessToken": token}
         return JSONResponse({"type": "user", "name": account.name, "orgs": orgs, "auth": auth})
 
-    async def auth_check(self, request: Request) -> Response:
-        self.check_gate(request, self.repo(request, write=request.url.path.endswith("/write")))
-        return JSONResponse({})
-
-    def check_gate(self, request: Request, repo: Repo) -> None:
-        account = self.account(request)
-        if repo.gated and not (account and account.owns(repo.id)):
-            message = f"Access to {repo.type} {repo.id} is restricted and you are not in the authorized list."
-            raise HubError(403 if account else 401, message, "GatedRepo")
-
     # Repositories
 
     async def create_repo(self, request: Request) -> Response:
@@ -153,9 +136,9 @@ class Endpoints:
         if repo_type not in REPO_TYPES:
             raise HubError(400, f"Unknown type of repository: {repo_type}")
         self.check_writer(account, repo_id)
-        settings = {"private": bool(wish.get("private")) or wish.get("visibility") == "private", "sdk": wish.get("sdk")}
+        private = bool(wish.get("private")) or wish.get("visibility") == "private"
         try:
-            repo = self.store.create(repo_type, repo_id, account.name, **settings)
+            repo = self.store.create(repo_type, repo_id, account.name, private=private)
         except HubError as error:
             error.body["url"] = f"{self.endpoint}/{self.store.repos[repo_type, repo_id].url_path}"
             raise
@@ -169,24 +152,6 @@ class Endpoints:
         repo = self.repo(request, write=True)
         self.store.delete(repo)
         return JSONResponse({})
-
-    async def settings(self, request: Request) -> Response:
-        repo, wish = self.repo(request, write=True), await request.json()
-        if "visibility" in wish or "private" in wish:
-            repo.private = bool(wish.get("private")) or wish.get("visibility") == "private"
-        repo.gated = bool(wish.get("gated", repo.gated))
-        return JSONResponse(wish)
-
-    async def list_repos(self, request: Request) -> Response:
-        account, query = self.account(request), request.query_params
-        infos = []
-        for repo in list(self.store.repos.values()):
-            if f"{repo.type}s" == request.path_params["kind"] and self.may_see(account, repo):
-                info = self.describe(repo, repo.at("main"))
-                wanted = query.get("search", "") in repo.id and query.get("author", info["author"]) == info["author"]
-                if wanted and set(query.getlist("filter")) <= set(info["tags"]):
-                    infos.append(info)
-        return JSONResponse(infos)
 
     async def info(self, request: Request) -> Response:
         repo = self.repo(request)
@@ -207,7 +172,7 @@ class Endpoints:
             "lastModified": commit.date,
             "createdAt": repo.created,
             "private": repo.private,
-            "gated": "manual" if repo.gated else False,
+            "gated": False,
             "disabled": False,
             "downloads": 0,
             "likes": 0,
@@ -216,7 +181,7 @@ class Endpoints:
             "siblings": [self.sibling(path, entry, blobs) for path, entry in sorted(commit.files.items())],
         }
         info |= {key: card[key] for key in ("library_name", "pipeline_tag", "model-index") if key in card}
-        return info | ({"sdk": card.get("sdk", repo.sdk)} if repo.type == "space" else {})
+        return info
 
     def card(self, commit: Commit) -> dict:
         entry = commit.files.get("README.md")
@@ -238,7 +203,7 @@ class Endpoints:
         def refs(kind, commits):
             return [{"name": n, "ref": kind + n, "targetCommit": commit.id} for n, commit in commits.items()]
 
-        answer = {"branches": refs("refs/heads/", repo.branches), "tags": refs("refs/tags/", repo.tags), "converts": []}
+        answer = {"branches": refs("refs/heads/", repo.branches), "tags": [], "converts": []}
         return JSONResponse(answer | {"pullRequests": refs("", repo.pulls)})
 
     async def commits(self, request: Request) -> Response:
@@ -256,22 +221,17 @@ class Endpoints:
             ]
         )
 
-    async def create_ref(self, request: Request) -> Response:
-        """A branch, named in the path, or a tag, named in the body, of what the path names."""
-        repo, wish, ref = self.repo(request, write=True), await request.json(), unquote(request.path_params["ref"])
-        if "tag" in wish:
-            self.store.create_ref(repo.tags, wish["tag"], repo.at(ref))
-        else:
-            self.store.create_ref(repo.branches, ref, repo.at(wish.get("startingPoint", "main")))
+    async def create_branch(self, request: Request) -> Response:
+        repo, wish = self.repo(request, write=True), await request.json()
+        self.store.create_branch(repo, unquote(request.path_params["ref"]), repo.at(wish.get("startingPoint", "main")))
         return JSONResponse({})
 
-    async def delete_ref(self, request: Request) -> Response:
-        repo, ref = self.repo(request, write=True), unquote(request.path_params["ref"])
-        refs = repo.tags if "/tag/" in request.url.path else repo.branches
-        if ref == "main" and refs is repo.branches:
+    async def delete_branch(self, request: Request) -> Response:
+        repo, name = self.repo(request, write=True), unquote(request.path_params["ref"])
+        if name == "main":
             raise HubError(403, "The branch main cannot be deleted")
-        if refs.pop(ref, None) is None:
-            raise HubError(404, f"Invalid rev id: {ref}", "RevisionNotFound")
+        if repo.branches.pop(name, None) is None:
+            raise HubError(404, f"Invalid rev id: {name}", "RevisionNotFound")
         return JSONResponse({})
 
     # Commits
@@ -325,30 +285,18 @@ class Endpoints:
         entries = commit.tree(folder, recursive=truth(request.query_params.get("recursive")))
         if folder and not entries:
             raise HubError(404, f"{folder} does not exist on {commit.id}", "EntryNotFound")
-        start = int(request.query_params.get("cursor", 0))
-        page = entries[start : start + self.page_size]
-        if truth(request.query_params.get("expand")):
-            page = [commit.expanded(entry) for entry in page]
-        headers = {}
-        if start + self.page_size < len(entries):
-            url = request.url.replace(scheme="http", netloc=self.endpoint.removeprefix("http://"))
-            headers["Link"] = f'<{url.include_query_params(cursor=start + self.page_size)}>; rel="next"'
-        return JSONResponse(page, headers=headers)
+        return JSONResponse(entries)
 
     async def paths_info(self, request: Request) -> Response:
         commit = self.repo(request).at(unquote(request.path_params["revision"]))
         body = (await request.body()).decode()
         wish = json.loads(body) if "json" in request.headers.get("content-type", "") else parse_qs(body)
         entries = {entry["path"]: entry for entry in commit.tree("", recursive=True)}
-        found = [entries[path] for path in wish["paths"] if path in entries]
-        if truth(str(wish.get("expand", ["false"])[0])):
-            found = [commit.expanded(entry) for entry in found]
-        return JSONResponse(found)
+        return JSONResponse([entries[path] for path in wish["paths"] if path in entries])
 
     async def resolve(self, request: Request) -> Response:
         """A file: itself, or for a large one the address in storage, with what the client wants to know of it."""
         repo, path = self.repo(request), unquote(request.path_params["path"])
-        self.check_gate(request, repo)
         commit = repo.at(unquote(request.path_params["revision"]))
         headers = {"X-Repo-Commit": commit.id}
         entry = commit.files.get(path)

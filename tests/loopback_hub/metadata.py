@@ -7,8 +7,6 @@ import yaml
 
 _FRONT_MATTER = re.compile(r"^\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", re.DOTALL)
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
-_SDKS = ("gradio", "streamlit", "docker", "static")
 
 
 def read_metadata(card: str) -> Any:
@@ -34,8 +32,6 @@ def check_card(card: str, repo_type: str) -> tuple[list[str], list[str]]:
     errors = _check_fields(metadata)
     if repo_type == "model":
         errors += _check_model_index(metadata.get("model-index"))
-    if repo_type == "space":
-        errors += _check_space(metadata)
     return errors, []
 
 
@@ -77,13 +73,3 @@ def _check_model_index(index: Any) -> list[str]:
 def _missing(mapping: Any, place: str, *keys: str) -> list[str]:
     present = mapping if isinstance(mapping, dict) else {}
     return [f'"{place}.{key}" is required' for key in keys if present.get(key) in (None, "")]
-
-
-def _check_space(metadata: dict) -> list[str]:
-    errors = []
-    for name, allowed in {"sdk": _SDKS, "colorFrom": _COLORS, "colorTo": _COLORS}.items():
-        if metadata.get(name, allowed[0]) not in allowed:
-            errors.append(f'"{name}" must be one of [{", ".join(allowed)}]')
-    if len(metadata.get("short_description") or "") > 60:
-        errors.append('"short_description" length must be less than or equal to 60 characters long')
-    return errors

@@ -6,7 +6,6 @@ large files, is not spoken here, and a client that has `hf_xet` uploads by nothi
 setting that the clients have for that, `HF_HUB_DISABLE_XET`.
 """
 
-import contextlib
 import os
 import re
 import secrets
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,7 +22,6 @@ from urllib.parse import unquote
 
 import uvicorn
 from huggingface_hub import HfApi
-from starlette.concurrency import run_in_threadpool
 
 from tests.loopback_hub.endpoints import Account, Endpoints, refuse
 from tests.loopback_hub.storage import Storage
@@ -38,21 +36,18 @@ class Request:
     path: str  # unquoted, without the query
     token: str | None
     status: int | None = None
-    received: int = 0  # bytes of the body
     sent: int = 0
 
 
 @dataclass
 class Rule:
-    """What happens to the next requests that match, instead of the answer or before it."""
+    """A refusal of the next requests that match."""
 
     pattern: str
     method: str | None
     times: int
     after: int
-    error: HubError | None = None
-    cut: int | None = None
-    action: Callable[[], object] | None = None
+    error: HubError
 
     def takes(self, request: Request) -> bool:
         if self.times == 0 or self.method not in (None, request.method) or not fnmatchcase(request.path, self.pattern):
@@ -62,10 +57,6 @@ class Rule:
             return False
         self.times -= 1
         return True
-
-
-class _CutError(Exception):
-    """The connection breaks here."""
 
 
 class Hub:
@@ -170,24 +161,6 @@ class Hub:
         """
         self.rules.append(Rule(pattern, method, times, after, error=HubError(status, message, code)))
 
-    def cut(self, pattern: str, size: int, *, method: str | None = None, times: int = 1, after: int = 0) -> None:
-        """Break the connection of matching requests when `size` bytes of the answer are sent."""
-        self.rules.append(Rule(pattern, method, times, after, cut=size))
-
-    def before(
-        self, pattern: str, action: Callable[[], object], *, method: str | None = None, times: int = 1, after: int = 0
-    ) -> None:
-        """Call something, in another thread, before matching requests are answered."""
-        self.rules.append(Rule(pattern, method, times, after, action=action))
-
-    @property
-    def bytes_sent(self) -> int:
-        return sum(request.sent for request in self.requests)
-
-    @property
-    def bytes_received(self) -> int:
-        return sum(request.received for request in self.requests)
-
     # A Python that knows it
 
     def environment(self, token: str | None = token) -> dict[str, str]:
@@ -239,37 +212,20 @@ class Hub:
     # The server
 
     async def __call__(self, scope, receive, send) -> None:
-        """Note a request down, follow the rules, and answer."""
+        """Note a request down, and answer it or fail as a rule says."""
         raw = scope["raw_path"].decode()
         authorization = dict(scope["headers"]).get(b"authorization", b"").decode()
         request = Request(scope["method"], unquote(raw), authorization.removeprefix("Bearer ") or None)
         self.requests.append(request)
-        rules = [rule for rule in self.rules if rule.takes(request)]
-        cut = min((rule.cut for rule in rules if rule.cut is not None), default=None)
-
-        async def noted_receive():
-            message = await receive()
-            request.received += len(message.get("body", b""))
-            return message
+        error = next((rule.error for rule in self.rules if rule.takes(request)), None)
 
         async def noted_send(message):
             request.status = message.get("status", request.status)
-            body = message.get("body", b"")
-            if cut is not None and request.sent + len(body) > cut:
-                body = body[: cut - request.sent]
-                await send(message | {"body": body, "more_body": True})
-                request.sent += len(body)
-                raise _CutError
-            request.sent += len(body)
+            request.sent += len(message.get("body", b""))
             await send(message)
 
-        for rule in rules:
-            if rule.action is not None:
-                await run_in_threadpool(rule.action)
-        error = next((rule.error for rule in rules if rule.error), None)
         app = self._app if error is None else refuse(None, error)
-        with contextlib.suppress(_CutError):
-            await app(scope | {"path": raw}, noted_receive, noted_send)
+        await app(scope | {"path": raw}, receive, noted_send)
 
 
 def _listen() -> socket.socket:

@@ -1,12 +1,10 @@
 """Where large files go: an origin of its own, without tokens, that takes and gives by signed addresses."""
 
-import hashlib
 import hmac
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 
 from tests.loopback_hub.store import HubError, Repo, Store
 
@@ -18,16 +16,12 @@ class Storage:
     store: Store
     origin: str
     secret: bytes
-    part_size: int = 16 * 2**20  # bytes; a larger file is uploaded in parts of this size
-    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)  # by address, without its number, and number
 
     def routes(self) -> list[tuple]:
         upload = "/storage/{kind:kind}/{namespace}/{name}/{oid}"
         return [
             ("GET", "/storage/{oid}", self.send),
             ("PUT", upload, self.take),
-            ("PUT", upload + "/{part}", self.take_part),
-            ("POST", upload, self.join_parts),
         ]
 
     def address(self, path: str) -> str:
@@ -50,10 +44,6 @@ class Storage:
         for file in wish["objects"]:
             path = f"/storage/{repo.type}s/{repo.id}/{file['oid']}"
             action = {"href": self.address(path)}
-            if file["size"] > self.part_size and "multipart" in wish.get("transfers", ()):
-                count = math.ceil(file["size"] / self.part_size)
-                parts = {str(number): self.address(f"{path}/{number}") for number in range(1, count + 1)}
-                action["header"] = {"chunk_size": str(self.part_size)} | parts
             known = file["oid"] in repo.large
             objects.append(file | ({} if known else {"actions": {"upload": action}}))
         return {"transfer": "basic", "objects": objects}
@@ -66,20 +56,6 @@ class Storage:
         oid = self._check(request)
         self._keep(request, oid, await request.body())
         return Response()
-
-    async def take_part(self, request: Request) -> Response:
-        self._check(request)
-        address, _, number = request.url.path.rpartition("/")
-        content = await request.body()
-        self.parts.setdefault(address, {})[int(number)] = content
-        return Response(headers={"ETag": f'"{hashlib.md5(content).hexdigest()}"'})
-
-    async def join_parts(self, request: Request) -> Response:
-        oid = self._check(request)
-        numbers = [part["partNumber"] for part in (await request.json())["parts"]]
-        parts = self.parts.pop(request.url.path, {})
-        self._keep(request, oid, b"".join(parts.get(number, b"") for number in numbers))
-        return JSONResponse({})
 
     def _keep(self, request: Request, oid: str, content: bytes) -> None:
         repo_id = "{namespace}/{name}".format(**request.path_params)

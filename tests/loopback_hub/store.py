@@ -1,4 +1,4 @@
-"""What a Hub remembers: repositories of immutable commits, their branches and tags, and the large files beside them.
+"""What a Hub remembers: repositories of immutable commits, their branches, and the large files beside them.
 
 Contents lie on disk by their sha256. Every method that changes something holds one lock and changes nothing when it
 raises, so that clients in several threads see whole commits only.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pathspec
 
-REPO_TYPES = ("model", "dataset", "space")
+REPO_TYPES = ("model", "dataset")
 REGULAR_FILE_LIMIT = 10 * 2**20  # bytes; the Hub takes nothing larger outside large file storage
 LFS_PATTERNS = "7z arrow bin bz2 ckpt gz h5 joblib msgpack npy npz onnx parquet pickle pkl pt pth safetensors tar zip"
 GITATTRIBUTES = "".join(f"*.{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_PATTERNS.split())
@@ -75,14 +75,6 @@ class Commit:
             commit = commit.parent
         return commits
 
-    def last_change(self, path: str) -> "Commit":
-        """The youngest commit that changed a file, or anything in a folder."""
-
-        def state(commit):
-            return {name: entry for name, entry in commit.files.items() if name == path or name.startswith(path + "/")}
-
-        return next(c for c in self.history() if c.parent is None or state(c) != state(c.parent))
-
     def tree(self, folder: str, recursive: bool) -> list[dict]:
         """The files and folders in a folder, with all that is below it if `recursive`, as the Hub describes them."""
         prefix = folder.rstrip("/") + "/" if folder else ""
@@ -101,21 +93,13 @@ class Commit:
                     entries[path]["lfs"] = lfs
         return list(entries.values())
 
-    def expanded(self, entry: dict) -> dict:
-        """What `tree` says of a file or folder, with the commit that changed it last."""
-        last = self.last_change(entry["path"])
-        return entry | {"lastCommit": {"id": last.id, "title": last.title, "date": last.date}}
-
 
 @dataclass
 class Repo:
     id: str
     type: str
     private: bool = False
-    gated: bool = False
-    sdk: str | None = None
     branches: dict[str, Commit] = field(default_factory=dict)
-    tags: dict[str, Commit] = field(default_factory=dict)
     pulls: dict[str, Commit] = field(default_factory=dict)  # refs/pr/1 …
     commits: dict[str, Commit] = field(default_factory=dict)
     large: dict[str, int] = field(default_factory=dict)  # sha256 of the uploaded large files: their size
@@ -126,8 +110,8 @@ class Repo:
         return self.id if self.type == "model" else f"{self.type}s/{self.id}"
 
     def at(self, revision: str) -> Commit:
-        """The snapshot of a branch, tag, pull request, commit id or the unique beginning of one."""
-        for refs in (self.branches, self.tags, self.pulls, self.commits):
+        """The snapshot of a branch, pull request, commit id or the unique beginning of one."""
+        for refs in (self.branches, self.pulls, self.commits):
             if revision in refs:
                 return refs[revision]
         starts = [commit for commit in self.commits.values() if len(revision) >= 7 and commit.id.startswith(revision)]
@@ -164,12 +148,12 @@ class Store:
     def read(self, entry: Entry) -> bytes:
         return self.content_path(entry.sha256).read_bytes()
 
-    def create(self, repo_type: str, repo_id: str, author: str, **settings) -> Repo:
+    def create(self, repo_type: str, repo_id: str, author: str, *, private: bool) -> Repo:
         """A new repository, whose first commit holds `.gitattributes`."""
         with self.lock:
             if (repo_type, repo_id) in self.repos:
                 raise HubError(409, f"You already created this {repo_type} repo: {repo_id}")
-            repo = Repo(repo_id, repo_type, created=_now(), **settings)
+            repo = Repo(repo_id, repo_type, created=_now(), private=private)
             content = GITATTRIBUTES.encode()
             entry = Entry(self.keep(content), len(content), git_hash(content), lfs=False)
             repo.branches["main"] = self._add_commit(
@@ -182,11 +166,11 @@ class Store:
         with self.lock:
             del self.repos[repo.type, repo.id]
 
-    def create_ref(self, refs: dict[str, Commit], name: str, commit: Commit) -> None:
+    def create_branch(self, repo: Repo, name: str, commit: Commit) -> None:
         with self.lock:
-            if name in refs:
+            if name in repo.branches:
                 raise HubError(409, f"Reference {name} already exists")
-            refs[name] = commit
+            repo.branches[name] = commit
 
     def _add_commit(self, repo, parent, files, title, description, author) -> Commit:
         state = [parent and parent.id, len(repo.commits), sorted(files.items()), title, description, author, _now()]
