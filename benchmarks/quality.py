@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import ease
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, disable_progress_bars
@@ -34,6 +33,7 @@ from e4srec_hf.data import (
     load_sequences,
     with_sampled_negatives,
 )
+from e4srec_hf.evaluation import ease
 from e4srec_hf.evaluation.metrics import mean_metrics
 from e4srec_hf.evaluation.popularity import PopularityModel
 from e4srec_hf.evaluation.ranking import evaluate_ranking

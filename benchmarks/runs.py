@@ -213,7 +213,7 @@ def learning_curve(log: list[dict[str, float]]) -> list[dict[str, float]]:
 def code_digest() -> str:
     """Of all code that training runs through, the installed package's and the script's, and of the versions below."""
     package = Path(e4srec_hf.__file__).parent
-    files = [*sorted(package.glob("**/*.py")), TRAIN, *map(TRAIN.with_name, ("arguments.py", "checkpoints.py"))]
+    files = [*sorted(package.glob("**/*.py")), TRAIN]
     versions = [module.__version__ for module in (torch, transformers, peft)]
     return hashlib.sha256(json.dumps([*map(digest, files), versions]).encode()).hexdigest()[:16]
 
