@@ -1,49 +1,66 @@
-"""The scripts, run as a user runs them."""
+"""What a training leaves, from the script, from the command and from `accelerate launch`."""
 
-import importlib.util
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoTokenizer
 
+from e4srec_hf import cli
 from e4srec_hf.cards.model_card import refresh_model_card
 from e4srec_hf.data import load_sequences, make_demo_world, sequences_sha256
+from e4srec_hf.examples import train
 from e4srec_hf.hub.datasets import save_dataset
 from e4srec_hf.preparation import prepare
+from e4srec_hf.training import sasrec
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(train.__file__).parent
 QUICK = [
     *("--sasrec_epochs", "2", "--num_train_epochs", "1", "--made_base_hidden_size", "32", "--use_cpu", "true"),
     *("--disable_tqdm", "true", "--learning_rate", "3e-3", "--sasrec_hidden_size", "16"),
 ]
 
 
-def run(*command, expect_failure=False, **environment):
-    result = subprocess.run(
+def start(*command, status=0):
+    """Run a script in a Python of its own: what it prints to stdout, and to stderr."""
+    done = subprocess.run(
         [sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
         check=False,
     )
-    assert (result.returncode != 0) == expect_failure, result.stderr
-    return result.stdout + result.stderr if expect_failure else result.stdout
+    assert done.returncode == status, done.stderr
+    return done.stdout, done.stderr
 
 
-@pytest.fixture(scope="module")
-def train():
-    sys.path.insert(0, str(EXAMPLES))  # as when it is run as a script
-    spec = importlib.util.spec_from_file_location("train_example", EXAMPLES / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train_example"] = module
-    spec.loader.exec_module(module)
-    return module
+def launch(*arguments, status=0):
+    """Run train.py as `accelerate launch` does on one processor."""
+    return start(
+        *("-m", "accelerate.commands.launch", "--quiet", "--cpu", "--num_processes", 1, EXAMPLES / "train.py"),
+        *arguments,
+        status=status,
+    )
+
+
+def run(*arguments, status=0):
+    """Run a command in this process: what it prints to stdout, or of a mistake to stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as left:
+            code = left.code
+    assert code == status, out.getvalue() + err.getvalue()
+    return err.getvalue() if status else out.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -65,87 +82,27 @@ def log(tmp_path_factory):
 def trained(log):
     """Trained through `accelerate launch`, with a sampled-negatives table as well."""
     output = log / "model"
-    text = run(
-        *("-m", "accelerate.commands.launch", "--cpu", "--num_processes", 1, EXAMPLES / "train.py"),
-        *("--dataset", log / "log.txt", "--output_dir", output, "--negatives", log / "negatives.txt", *QUICK),
+    text, errors = launch(
+        *("--dataset", log / "log.txt", "--output_dir", output, "--negatives", log / "negatives.txt", *QUICK)
     )
+    assert "gemm_4bit" not in errors
     return output, text
 
 
-def test_flags_win_over_the_file_and_the_file_over_defaults(train, tmp_path):
-    config = tmp_path / "settings.yaml"
-    config.write_text("learning_rate: 1e-2\nhead: linear\nsasrec_layers: 1\nbf16: false\n")
-    data, model, sasrec, training = train.parse_arguments(
-        ["--config", str(config), "--head", "tied", "--output_dir", str(tmp_path)]
-    )
-    assert (training.learning_rate, model.head, sasrec.sasrec_layers) == (0.01, "tied", 1)
-    assert training.lr_scheduler_type == "cosine"
-    assert training.metric_for_best_model == "ndcg@10"
-    assert data.dataset == "demo"
-
-
-def test_without_arguments_it_is_the_demo(train):
-    data, model, _, training = train.parse_arguments([])
-    assert (data.dataset, training.output_dir, model.tuning) == ("demo", "outputs/demo", "lora")
-
-
-def test_a_data_set_alone_does_not_get_the_settings_of_the_demo(train):
-    data, _, _, training = train.parse_arguments(["--dataset", "log.txt"])
-    assert (data.dataset, training.output_dir) == ("log.txt", "outputs/e4srec")
-
-
-def test_unknown_settings_are_named(train, tmp_path, capsys):
-    config = tmp_path / "settings.yaml"
-    config.write_text("learning_rat: 1e-2\n")
-    with pytest.raises(SystemExit):
-        train.parse_arguments(["--config", str(config)])
-    assert "has settings that are no flags: learning_rat" in capsys.readouterr().err
-
-
-def test_settings_of_the_file_are_checked_like_flags(train, tmp_path, capsys):
-    config = tmp_path / "settings.yaml"
-    config.write_text("head: mlp")
-    with pytest.raises(SystemExit):
-        train.parse_arguments(["--config", str(config), "--output_dir", str(tmp_path)])
-    assert "invalid choice: 'mlp'" in capsys.readouterr().err
-    config.write_text("lora_target_modules: [q_proj, v_proj]\nlr_scheduler_kwargs: {num_cycles: 2}\nseed: 3\n")
-    _, model, _, training = train.parse_arguments(["--config", str(config)])
-    assert (model.lora_target_modules, training.lr_scheduler_kwargs, training.seed) == (
-        ["q_proj", "v_proj"],
-        {"num_cycles": 2},
-        3,
-    )
-
-
-@pytest.mark.parametrize("config", sorted((EXAMPLES / "configs").glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_recipe_can_be_read(config, train):
-    train.parse_arguments(["--config", str(config)])
-
-
-def test_mistakes_are_found_before_anything_is_trained(train, tmp_path, capsys):
-    def fails_with(*flags):
-        with pytest.raises(SystemExit) as stopped:
-            train.main(["--output_dir", str(tmp_path / "output"), "--use_cpu", "true", *map(str, flags)])
-        assert not list(tmp_path.glob("output/sasrec/*"))
-        return f"{stopped.value} {capsys.readouterr().err}"
-
-    (tmp_path / "short.txt").write_text("u1 a b\nu2 b\n")
-    (tmp_path / "log.txt").write_text("u1 a b c\nu2 b c a\n")
-    log = ("--dataset", tmp_path / "log.txt")
-    assert "no validation target" in fails_with("--dataset", tmp_path / "short.txt")
-    assert "--max_targets must be at least 1, not 0" in fails_with(*log, "--max_targets", 0)
-    assert "--shuffle_histories is a share of the histories" in fails_with(*log, "--shuffle_histories", 2)
-    assert "--sasrec_shuffle_histories is a share" in fails_with(*log, "--sasrec_shuffle_histories", -1)
-    assert f"--base_model {tmp_path} cannot be used" in fails_with(*log, "--base_model", tmp_path)
-    assert "leave out --item_embeddings" in fails_with(*log, "--model", "sasrec", "--item_embeddings", "vectors.npy")
-    with pytest.raises(ValueError, match="max_target"):  # no guessing what a flag may mean
-        train.main([*map(str, log), "--max_target", "3"])
+@pytest.mark.slow
+def test_a_mistake_under_accelerate_launch_is_one_line(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\nu,i,1\n")
+    errors = launch("--output_dir", tmp_path / "out", "--use_cpu", "true", "--dataset", log, status=1)[1]
+    assert errors.splitlines()[-1].startswith(f"train.py: {log} is a raw log, one interaction a row. Prepare it with:")
+    assert errors.count("train.py: ") == 1
+    assert "Traceback" not in errors
 
 
 @pytest.mark.slow
 def test_the_adapter_trains_with_gradient_checkpointing_and_sasrec_without(log):
     flags = ["--dataset", log / "log.txt", "--output_dir", log / "checkpointed", "--gradient_checkpointing", "true"]
-    assert "| E4SRec " in run(EXAMPLES / "train.py", *flags, *QUICK)
+    assert "| E4SRec " in run("train", *flags, *QUICK)
 
 
 @pytest.mark.slow
@@ -163,6 +120,24 @@ def test_training_leaves_a_table_and_a_folder_that_loads(trained):
 
 
 @pytest.mark.slow
+def test_what_is_printed_has_a_heading_a_stage_and_a_row_an_epoch(trained):
+    output, text = trained
+    assert re.findall(r"^(.+)\n-+$", text, re.MULTILINE) == ["Data", "SASRec", "E4SRec", "Test"]
+    facts = json.loads((output / "training.json").read_text())
+    epochs = [curve for stage in facts["stages"].values() for curve in stage["curve"]]
+    figures = [tuple(row.split()[:4]) for row in re.findall(r"^ +\d+ +\d+\.\d{4} .*$", text, re.MULTILINE)]
+    assert figures == [
+        (
+            f"{epoch['epoch']:g}",
+            *(f"{epoch[name]:.4f}" for name in ("loss", "hr@10", "ndcg@10")),
+        )
+        for epoch in epochs
+    ]
+    assert "{'" not in text
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+@pytest.mark.slow
 def test_training_leaves_cards_of_both_models(trained, log):
     output, _ = trained
     facts = json.loads((output / "training.json").read_text())
@@ -170,7 +145,8 @@ def test_training_leaves_cards_of_both_models(trained, log):
     assert facts["data"]["sha256"] == sequences_sha256(sequences)
     assert (facts["data"]["name"], facts["data"]["users"]) == ("log.txt", 80)
     assert [len(stage["curve"]) for stage in facts["stages"].values()] == [2, 1]
-    assert list(facts["popularity_skew"]["rows"]) == ["training data", "test targets", "SASRec", "E4SRec"]
+    skew = json.loads((output / "evaluation.json").read_text())["popularity_skew"]
+    assert list(skew["rows"]) == ["training data", "test targets", "SASRec", "E4SRec"]
     assert (facts["settings"]["made_base_hidden_size"], facts["settings"]["dataset"]) == (32, "log.txt")
     for folder, tag, figures in ((output, "e4srec", "E4SRec"), (output / "sasrec", "sasrec", "SASRec")):
         text = (folder / "README.md").read_text()
@@ -188,11 +164,21 @@ def test_training_leaves_cards_of_both_models(trained, log):
 
 
 @pytest.mark.slow
+def test_the_command_gives_the_figures_of_the_script(trained, log):
+    output, text = trained
+    flags = ["--dataset", log / "log.txt", "--negatives", log / "negatives.txt", *QUICK]
+    again = run("train", *flags, "--output-dir", log / "command")
+    assert again[again.index("| model") :].replace("command", "model") == text[text.index("| model") :]
+    for file in ("model.safetensors", "sasrec/model.safetensors"):
+        assert (log / "command" / file).read_bytes() == (output / file).read_bytes()
+
+
+@pytest.mark.slow
 def test_a_data_set_with_titles_hands_them_on(log):
     world = make_demo_world(n_users=60, n_items=50)
     save_dataset(world.sequences, log / "prepared", titles=world.titles)
     flags = ["--dataset", log / "prepared", "--model", "sasrec", "--output_dir", log / "titled", "--rank_test", "false"]
-    run(EXAMPLES / "train.py", *flags, *QUICK)
+    run("train", *flags, *QUICK)
     assert json.loads((log / "titled" / "sasrec" / "item_titles.json").read_text()) == world.titles
     text = (log / "titled" / "sasrec" / "README.md").read_text()
     assert "No figures: no test targets have been ranked." in text
@@ -200,76 +186,82 @@ def test_a_data_set_with_titles_hands_them_on(log):
 
 
 @pytest.mark.slow
-def test_training_on_a_prepared_folder_says_so_and_takes_its_splits(tmp_path):
+def test_training_on_a_prepared_folder_says_so_and_takes_its_splits(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     rows = [(f"u{n % 40}", f"i{(n * 7 + n // 40) % 23}", 1000 * (n // 40)) for n in range(400)]
     log = tmp_path / "log.csv"
     log.write_text("user_id,item_id,timestamp\n" + "".join(f"{user},{item},{time}\n" for user, item, time in rows))
     prepare("table", [log], tmp_path / "prepared", split="time", targets="last")
-    command = [EXAMPLES / "train.py", *QUICK, "--dataset", tmp_path / "prepared", "--model", "sasrec"]
     for streaming in ("false", "true"):
         out = tmp_path / streaming
-        run(*command, "--output_dir", out, "--streaming", streaming, HF_DATASETS_CACHE=str(tmp_path / "cache"))
+        flags = ["--dataset", tmp_path / "prepared", "--model", "sasrec", "--streaming", streaming]
+        run("train", *QUICK, *flags, "--output_dir", out)
         facts = json.loads((out / "sasrec" / "training.json").read_text())["data"]
         assert facts["split"]["kind"] == "time"
         assert facts["interactions"] == 400
         card = (out / "sasrec" / "README.md").read_text()
         assert "Split at points in time: validation from 1970-01-01T02:13:20Z, test from 1970-01-01T02:30:00Z" in card
         assert "Leave-one-out" not in card
-    shown = run(EXAMPLES / "evaluate.py", tmp_path / "false" / "sasrec", "--dataset", tmp_path / "prepared")
+    shown = run("evaluate", tmp_path / "false" / "sasrec", "--dataset", tmp_path / "prepared")
     assert "prepared: a prepared data set in a folder, split time" in shown
 
 
-@pytest.mark.slow
 def test_the_folder_recommends_in_an_environment_without_the_package(trained):
     output, _ = trained
     assert not (output / "sample_recommendations.json").exists()  # a real user's history stays out of the folder
     history = ["B0007", "B0011"]
-    recommended = re.findall(r"B\d{4}", run(EXAMPLES / "recommend.py", output, "--history", *history))
+    recommended = re.findall(r"B\d{4}", run("recommend", output, *history))
     sample = {"history": history, "recommended": recommended}
     (output / "sample_recommendations.json").write_text(json.dumps(sample))
     (output / "item_titles.json").write_text(json.dumps({f"B{n:04d}": f"Book {n}" for n in range(50)}))
-    printed = run(EXAMPLES / "load_without_package.py", output)
+    printed, errors = start(EXAMPLES / "load_without_package.py", output)
     assert "The same ten as the trained model gave." in printed
     assert "Do you wish to run" not in printed
     assert "transformers_modules" in printed
-    again = run(EXAMPLES / "recommend.py", output, "--history", *sample["history"])
+    assert "gemm_4bit" not in printed + errors
+    again = run("recommend", output, *sample["history"])
     assert re.findall(r"B\d{4}", again) == sample["recommended"]
     assert all(f"{item}  Book {int(item[1:])}" in again for item in sample["recommended"])
-    refused = run(EXAMPLES / "recommend.py", output, "--history", "nonsense", expect_failure=True)
+    refused = run("recommend", output, "nonsense", status=1)
     assert "1 item id(s) are not in the catalogue: 'nonsense'" in refused
-    refused = run(EXAMPLES / "recommend.py", output, "--history", *history, "--top_k", 0, expect_failure=True)
+    refused = run("recommend", output, *history, "--top_k", 0, status=1)
     assert "top_k must be between 1 and the 50 items of the catalogue, not 0" in refused
 
 
 @pytest.mark.slow
 def test_evaluating_the_folder_gives_the_figures_of_training(trained, log):
     output, _ = trained
-    printed = run(EXAMPLES / "evaluate.py", output, "--dataset", log / "log.txt", "--json")
+    printed = run("evaluate", output, "--dataset", log / "log.txt", "--json")
     found = json.loads(printed[printed.index("\n{") :])[str(output)]["metrics"]
     assert found == json.loads((output / "evaluation.json").read_text())["full"]["E4SRec"]["metrics"]
-    sampled = run(EXAMPLES / "evaluate.py", output, "--dataset", log / "log.txt", "--negatives", 9, "--include_seen")
+    sampled = run("evaluate", output, "--dataset", log / "log.txt", "--negatives", 9, "--include_seen")
     assert "ranked among 9 sampled negatives, seen items kept" in sampled
+
+
+@pytest.mark.slow
+def test_a_folder_with_sasrec_alone_says_where_the_model_is(tmp_path):
+    (tmp_path / "out" / "sasrec").mkdir(parents=True)
+    refused = run("evaluate", tmp_path / "out", "--dataset", "demo", status=1)
+    assert f"holds no model itself: evaluate {tmp_path / 'out' / 'sasrec'}" in refused
 
 
 @pytest.mark.slow
 def test_item_vectors_can_come_from_a_trained_sasrec_and_a_run_can_be_resumed(trained, log):
     output, _ = trained
     arguments = ["--dataset", log / "log.txt", *QUICK, "--item_embeddings", output / "sasrec", "--output_dir"]
-    nothing = run(
-        EXAMPLES / "train.py", *arguments, log / "second", "--resume_from_checkpoint", "true", expect_failure=True
-    )
+    nothing = run("train", *arguments, log / "second", "--resume_from_checkpoint", "true", status=1)
     assert "there is no checkpoint in" in nothing
-    text = run(EXAMPLES / "train.py", *arguments, log / "second")
+    text = run("train", *arguments, log / "second")
     assert "| SASRec " in text
     assert not (log / "second" / "sasrec").exists()
-    refused = run(EXAMPLES / "train.py", *arguments, log / "second", expect_failure=True)
+    refused = run("train", *arguments, log / "second", status=1)
     assert "second holds checkpoints of an earlier run" in refused
-    resumed = run(EXAMPLES / "train.py", *arguments, log / "second", "--resume_from_checkpoint", "true")
+    resumed = run("train", *arguments, log / "second", "--resume_from_checkpoint", "true")
     assert resumed[resumed.index("| model") :] == text[text.index("| model") :]
 
 
 @pytest.mark.slow
-def test_each_stage_shuffles_as_its_own_flag_says(train, log, tmp_path, monkeypatch):
+def test_each_stage_shuffles_as_its_own_flag_says(log, tmp_path, monkeypatch):
     found = []
 
     class Remembering(train.RankingTrainer):
@@ -277,9 +269,8 @@ def test_each_stage_shuffles_as_its_own_flag_says(train, log, tmp_path, monkeypa
             super().__init__(model, *args, **kwargs)
             found.append((type(model).__name__, self.data_collator.shuffle_histories))
 
-    monkeypatch.setattr(train, "RankingTrainer", Remembering)
+    for module in (train, sasrec):
+        monkeypatch.setattr(module, "RankingTrainer", Remembering)
     flags = ["--shuffle_histories", 0.25, "--sasrec_shuffle_histories", 0.75, "--rank_test", "false"]
-    train.main(
-        [*map(str, ["--dataset", log / "log.txt", "--output_dir", tmp_path, "--use_cpu", "true", *QUICK, *flags])]
-    )
+    run("train", "--dataset", log / "log.txt", "--output_dir", tmp_path, *QUICK, *flags)
     assert found == [("SASRecModel", 0.75), ("E4SRecModel", 0.25)]
