@@ -13,12 +13,12 @@ import peft
 import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
-from e4srec_hf.modeling.histories import windows_of
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
 
 from e4srec_hf import E4SRecModel
 from e4srec_hf.cards.facts import device_name
 from e4srec_hf.data import build_item_tokenizer, catalogue_of, leave_one_out, load_sequences
+from e4srec_hf.modeling.histories import windows_of
 from e4srec_hf.training import prepare_for_training
 from e4srec_hf.training.packing import PackedRows, pack_rows
 from e4srec_hf.training.tiny_base import train_byte_level_tokenizer

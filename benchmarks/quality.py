@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, disable_progress_bars
-from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_RESPONSE
 from measuring import write_result
 from numpy.typing import NDArray
 from quality_report import draw, markdown_table, paired_bootstrap
@@ -37,6 +36,7 @@ from e4srec_hf.evaluation import ease
 from e4srec_hf.evaluation.metrics import mean_metrics
 from e4srec_hf.evaluation.popularity import PopularityModel
 from e4srec_hf.evaluation.ranking import evaluate_ranking
+from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_RESPONSE
 
 CONFIGS = Path(__file__).parent.parent / "examples" / "configs"
 AS_IN_THE_PAPER = {

@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from e4srec_hf.modeling.reading import PlainReader
 from measuring import add_arguments, make_world, seconds, spread_sample, write_result
 
 from e4srec_hf.data import tokenize_histories
+from e4srec_hf.modeling.reading import PlainReader
 from e4srec_hf.training.packed_reading import ReferenceReader
 
 

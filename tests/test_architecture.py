@@ -1,4 +1,4 @@
-"""The rooms of docs/architecture.md, held to the code: imports run one way, and what travels is small and stands alone."""
+"""The rooms of docs/architecture.md, held to the code: imports run one way, what travels is small and stands alone."""
 
 import ast
 import sys

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from e4srec_hf.modeling import ranking
-from e4srec_hf.modeling.ranking import catalogue_scores, score_chunks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
@@ -18,6 +16,8 @@ from e4srec_hf.catalogue.items import add_items, remove_items, restore_items
 from e4srec_hf.data import build_item_tokenizer, item_catalogue
 from e4srec_hf.evaluation.popularity import PopularityModel
 from e4srec_hf.evaluation.ranking import evaluate_ranking
+from e4srec_hf.modeling import ranking
+from e4srec_hf.modeling.ranking import catalogue_scores, score_chunks
 from e4srec_hf.training.saving import save_trained
 from e4srec_hf.training.trainer import RankingTrainer
 from tests.conftest import ITEM_DIM, VOCAB, random_batch, ranks_of, run_without_package

@@ -10,7 +10,6 @@ from transformers import AutoModel
 
 from e4srec_hf import E4SRecModel
 from e4srec_hf.convert import export_peft
-
 from tests.conftest import INSTRUCTION, RESPONSE, stir_lora
 
 TEXT = torch.tensor([[5, 6, 7, 8, 9, 3]])

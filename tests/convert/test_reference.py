@@ -10,7 +10,6 @@ import peft
 import pytest
 import torch
 from datasets import Dataset
-from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
@@ -19,6 +18,7 @@ from e4srec_hf.convert.reference import import_item_embeddings, import_reference
 from e4srec_hf.data import build_item_tokenizer, catalogue_of, read_sequences
 from e4srec_hf.data.item_vectors import load_item_embeddings
 from e4srec_hf.data.sequences import SEQUENCE_FEATURES
+from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION
 
 N_ITEMS, ITEM_DIM, HIDDEN, RANK, ALPHA = 20, 12, 32, 4, 6
 #: The reference's prompt as it is written in its template.

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from e4srec_hf.modeling.histories import check_item_ids, known_items, pack_right_padded, target_positions
 from hypothesis import given
 from hypothesis import strategies as st
+
+from e4srec_hf.modeling.histories import check_item_ids, known_items, pack_right_padded, target_positions
 
 
 @st.composite

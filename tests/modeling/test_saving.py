@@ -7,12 +7,12 @@ import textwrap
 
 import pytest
 import torch
-from e4srec_hf.modeling.bases import recorded_base
-from e4srec_hf.modeling.saving import staged_directory
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from e4srec_hf import E4SRecConfig, E4SRecModel
+from e4srec_hf.modeling.bases import recorded_base
+from e4srec_hf.modeling.saving import staged_directory
 from e4srec_hf.training.tiny_base import make_tiny_base
 from tests.conftest import ITEM_DIM, VOCAB, random_batch, run_without_package
 

@@ -1,10 +1,10 @@
 """The packed layout against rows made one target at a time."""
 
 import torch
-from e4srec_hf.modeling.histories import windows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from e4srec_hf.modeling.histories import windows_of
 from e4srec_hf.training.packing import pack_rows, visible_slots
 
 

@@ -1,9 +1,9 @@
 """The base that is made on the spot."""
 
 import torch
-from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION
 from transformers import AutoModel, AutoTokenizer
 
+from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION
 from e4srec_hf.training.tiny_base import make_tiny_base
 
 
