@@ -19,6 +19,7 @@ def push(
     token: Token = None,
 ) -> None:
     """Push a saved model to the Hub, as one commit."""
+    from ..files import travelling_code
     from ..hub.push import push_folder
     from ..paths import check_folder
 
@@ -32,4 +33,6 @@ def push(
         create_pr=create_pr,
         token=token,
     )
+    n_files, n_lines = travelling_code(directory)
     typer.echo(f"Pushed {directory} to {repo_id}, commit {info.oid}\n{info.pr_url or info.commit_url}")
+    typer.echo(f"Code in the repo: {n_files} Python files, {n_lines:,} lines")

@@ -10,6 +10,9 @@ def test_a_model_goes_to_the_hub_and_comes_back_verified(folder, hub_here, tmp_p
     commit = hub_here.api.model_info("org/base").sha
     pushed = run("push", folder, "org/adapter", "--private", "--message", "First")
     assert hub_here.api.model_info("org/adapter").private
+    files = [content for name, content in hub_here.files("org/adapter").items() if name.endswith(".py")]
+    n_lines = sum(len(content.decode().splitlines()) for content in files)
+    assert f"Code in the repo: {len(files)} Python files, {n_lines:,} lines" in pushed
     assert hub_here.api.list_repo_commits("org/adapter")[0].title == "First"
     assert hub_here.api.model_info("org/adapter").sha in pushed
     assert "license: mit" in hub_here.files("org/adapter")["README.md"].decode()
