@@ -105,15 +105,15 @@ class E4SRecModel(Recommender):
         check_prompt(config, base)
         tune_base(base, config)
         tokens = text_embeddings(base)
-        hidden, device = tokens.embedding_dim, tokens.weight.device
+        hidden, own = tokens.embedding_dim, {"device": tokens.weight.device, "dtype": torch.float32}
         self.base = base
-        self.item_embeddings = nn.Embedding(config.vocab_size, config.item_embedding_dim, device=device)
+        self.item_embeddings = nn.Embedding(config.vocab_size, config.item_embedding_dim, **own)
         self.item_embeddings.weight.requires_grad_(config.train_item_embeddings)
-        self.input_proj = nn.Linear(config.item_embedding_dim, hidden, device=device)
+        self.input_proj = nn.Linear(config.item_embedding_dim, hidden, **own)
         scored_width = config.vocab_size if config.head == "linear" else config.item_embedding_dim
-        self.score = nn.Linear(hidden, scored_width, bias=False, device=device)
+        self.score = nn.Linear(hidden, scored_width, bias=False, **own)
         for name in ("instruction_ids", "response_ids"):
-            ids = torch.tensor(getattr(config, name), dtype=torch.long, device=device)
+            ids = torch.tensor(getattr(config, name), dtype=torch.long, device=tokens.weight.device)
             self.register_buffer(name, ids, persistent=False)
         for module in self.modules():  # all are: post_init must not do it again
             module._is_hf_initialized = True  # type: ignore[assignment]

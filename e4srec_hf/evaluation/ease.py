@@ -53,7 +53,7 @@ class EASE(nn.Module):
 
 def gram_matrix(sequences: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """``(vocab, vocab)``: the number of users who have both items of a pair."""
-    gram = torch.zeros(len(tokenizer), len(tokenizer))
+    gram = torch.zeros(len(tokenizer), len(tokenizer), dtype=torch.float32)
     for items in sequences:
         seen = torch.tensor(item_token_ids(tokenizer, items), dtype=torch.long).unique()
         seen = seen[seen >= FIRST_ITEM_ID]

@@ -51,7 +51,7 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
     targets = labels[:, -1]
     if not getattr(model, "scores_first_item", True):  # an empty history cannot be scored: the target is a miss
         answerable = answerable & history.any(dim=1)
-    ranks = torch.full(targets.shape, torch.inf, device=targets.device)
+    ranks = torch.full(targets.shape, torch.inf, dtype=torch.float32, device=targets.device)
     if answerable.any():
         ids, mask = batch["input_ids"][answerable], history[answerable]
         score = _scores_of_recommender if hasattr(model, "history_vectors") else _scores_of_logits
@@ -110,7 +110,7 @@ def target_ranks(
     column = targets[:, None]
     if candidates is not None:
         candidates = torch.cat([candidates, column], dim=1)
-    ranks = torch.empty(targets.shape, device=targets.device)
+    ranks = torch.empty(targets.shape, dtype=torch.float32, device=targets.device)
     for rows in torch.arange(len(targets), device=targets.device).split(max(SCORES_AT_A_TIME // vocab_size, 1)):
         scores = scores_of(rows)
         check_no_nan(scores)

@@ -1,0 +1,91 @@
+"""Loading takes what users of the Hub pass, and gives the same scores in any process."""
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
+from tests.conftest import VOCAB, random_batch
+
+
+@pytest.fixture(scope="module", params=["e4srec", "sasrec"])
+def saved(request, tmp_path_factory, base_dir, item_table):
+    """A folder, and the logits of the model that was saved there."""
+    directory = tmp_path_factory.mktemp("saved") / request.param
+    torch.manual_seed(0)
+    if request.param == "e4srec":
+        model = E4SRecModel.from_base(base_dir, item_table)
+    else:
+        model = SASRecModel(SASRecConfig(vocab_size=VOCAB, hidden_size=8))
+    model.eval().save_pretrained(directory)
+    return directory, model(*batch()).logits
+
+
+def batch():
+    ids, mask = random_batch()
+    return ids[2:], mask[2:]  # SASRec cannot score without a history
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"low_cpu_mem_usage": True},
+        {"low_cpu_mem_usage": False},
+        {"use_safetensors": True},
+        {"weights_only": True},
+        {"device_map": "cpu"},
+        {"device_map": "auto", "max_memory": {"cpu": "1GiB"}, "offload_folder": "offload"},
+        {"torch_dtype": torch.float32},
+    ],
+    ids=str,
+)
+def test_options_of_from_pretrained_do_what_they_do_elsewhere(options, saved, tmp_path, monkeypatch):
+    directory, logits = saved
+    monkeypatch.chdir(tmp_path)
+    assert torch.equal(AutoModel.from_pretrained(directory, **options)(*batch()).logits, logits)
+
+
+def test_loading_info_names_nothing_that_is_missing_or_too_much(saved):
+    directory, logits = saved
+    model, info = AutoModel.from_pretrained(directory, output_loading_info=True)
+    assert torch.equal(model(*batch()).logits, logits)
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+@pytest.mark.parametrize("option", [{"use_safetensors": False}, {"weights_only": False}], ids=str)
+def test_nothing_is_unpickled_even_on_request(option, base_dir, item_table, tmp_path):
+    E4SRecModel.from_base(base_dir, item_table).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="Only safetensors files are read"):
+        AutoModel.from_pretrained(tmp_path, **option)
+
+
+def test_a_mistyped_option_is_an_error(saved):
+    directory, _ = saved
+    with pytest.raises(TypeError, match="atn_implementation"):
+        AutoModel.from_pretrained(directory, atn_implementation="eager")
+    model = AutoModel.from_pretrained(directory)
+    with pytest.raises(TypeError, match="max_shards"):
+        model.save_pretrained(directory, max_shards=2)
+
+
+@pytest.fixture(params=[torch.float64, torch.bfloat16, torch.float16], ids=str)
+def default_dtype(request):
+    torch.set_default_dtype(request.param)
+    yield request.param
+    torch.set_default_dtype(torch.float32)
+
+
+def test_another_default_dtype_gives_the_same_scores(saved, default_dtype):
+    directory, logits = saved
+    model = AutoModel.from_pretrained(directory)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(model(*batch()).logits, logits)
+
+
+def test_another_default_dtype_trains_and_recommends(base_dir, item_table, default_dtype):
+    model = E4SRecModel.from_base(base_dir, item_table)
+    ids, mask = random_batch()
+    model(ids, mask, labels=ids.masked_fill(mask == 0, -100)).loss.backward()
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert torch.equal(model.item_embeddings.weight, item_table)
+    assert model.recommend(ids, mask).scores.isfinite().all()
