@@ -34,6 +34,8 @@ ROOMS = {
         *("modeling", "files", "paths", "version"),
     },
 }
+#: Installed with the package: scripts, which may import any room, and templates.
+NO_ROOMS = {"examples", "hub_cards"}
 #: The only module of the cards that training may import.
 DOOR_OF_CARDS = "cards.callback"
 
@@ -43,7 +45,7 @@ def modules():
     for root, prefix in ((PACKAGE, ()), (MODELING, ("modeling",))):
         for file in sorted(root.rglob("*.py")):
             parts = (*prefix, *file.relative_to(root).with_suffix("").parts)
-            if parts[:1] != ("modeling",) or root == MODELING:
+            if (parts[0] != "modeling" or root == MODELING) and parts[0] not in NO_ROOMS:
                 yield file, parts
 
 
