@@ -136,9 +136,7 @@ def test_where_vectors_score_new_items_score_as_if_they_had_always_been_there(ki
     assert histories["input_ids"].tolist() == [[5, VOCAB + 1], [11, 3]]
     for batch in (ids, histories["input_ids"]):
         known, n_items = model.known_histories(batch, None)
-        expected = (
-            model.history_vectors(known, n_items) @ torch.cat([model.item_embeddings.weight[:VOCAB], vectors]).T
-        )
+        expected = model.history_vectors(known, n_items) @ torch.cat([model.item_embeddings.weight[:VOCAB], vectors]).T
         torch.testing.assert_close(model(batch).logits, expected, rtol=1e-5, atol=1e-5)
 
 
