@@ -12,30 +12,28 @@ from .modeling.saving import BASE_FILES, TOKENIZER_FILES, WEIGHTS_NAME, staged_d
 
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"
-#: Figures of test targets, with a fingerprint of the model that they belong to.
+#: Metrics on the test targets, with a fingerprint of the model that they belong to.
 EVALUATION_NAME = "evaluation.json"
 #: Facts of the training.
 TRAINING_NAME = "training.json"
-#: Raw item id to title, where the data has titles.
+#: Raw item id to title, if the data has titles.
 TITLES_NAME = "item_titles.json"
 #: The learning curves.
 CURVES_NAME = "learning_curves.png"
-#: Recommendations of the trained model, to compare with after loading.
+#: Recommendations of the trained model, to compare with those of the loaded one.
 SAMPLE_NAME = "sample_recommendations.json"
 #: A model cannot be loaded without these.
 REQUIRED_FILES = (CONFIG_NAME, WEIGHTS_NAME, *TOKENIZER_FILES)
-#: These show figures of the weights and the catalogue: they are of no use once the model has changed.
-EVALUATION_FILES = (CARD_NAME, EVALUATION_NAME)
-#: These belong to a model where they exist.
-OPTIONAL_FILES = (*EVALUATION_FILES, TRAINING_NAME, TITLES_NAME, SAMPLE_NAME, CURVES_NAME)
-#: Folder of a base that is saved with its adapter.
+#: Further files that belong to a model, if they exist.
+OPTIONAL_FILES = (CARD_NAME, EVALUATION_NAME, TRAINING_NAME, TITLES_NAME, SAMPLE_NAME, CURVES_NAME)
+#: Folder of a base that is saved inside the folder of its adapter.
 BASE_FOLDER = "base"
 #: Model type to the Python file of the model, which imports all other files.
 MODEL_FILES = {"e4srec": "modeling_e4srec.py", "sasrec": "modeling_sasrec.py"}
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a file of a repo belongs to a model, by its folder and name: what a push sends."""
+    """Whether a push may send a file of this name: a path inside the repo."""
     folder, _, file = name.rpartition("/")
     patterns = {"": (*REQUIRED_FILES, *OPTIONAL_FILES, "*.py"), BASE_FOLDER: BASE_FILES}.get(folder, ())
     return any(map(PurePath(file).match, patterns))
@@ -80,27 +78,27 @@ def count_lines(files: list[Path]) -> int:
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no such file.
+    """The object in a JSON file; empty if there is no such file.
 
     Raises:
-        ValueError: If the file holds something else.
+        ValueError: If the file is not a JSON object.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise ValueError(f"{path} is not a JSON file ({error}): mend or remove it.") from error
+        raise ValueError(f"{path} is not a JSON file ({error}): fix or remove it.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object with names and values.")
     return content
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write beside, then move in; the folder is made where it does not exist.
+    """Write a JSON file as a whole or not at all; the folder is created if it does not exist.
 
     Raises:
-        ValueError: If a number is NaN or infinite, which JSON cannot hold.
+        ValueError: If a number is NaN or infinite, which JSON does not have.
     """
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with staged_directory(Path(path).parent) as stage:

@@ -109,7 +109,7 @@ def _save_for_push(
     dtype: torch.dtype | None,
     token: str | bool | None,
 ) -> None:
-    """Save a model to an empty folder, with its base, and with those files beside it that still belong to it."""
+    """Save a model to an empty folder, with its base and with the files beside it that still belong to it."""
     for name in (*TOKENIZER_FILES, *OPTIONAL_FILES):
         if (file := model.file_beside(name, token)) is not None:
             shutil.copyfile(file, Path(directory, name))
@@ -124,16 +124,16 @@ def _save_for_push(
         if base is not None:
             model.config.base_model_name_or_path = base
     fingerprint = model_fingerprint(model)
-    evaluation = Path(directory, EVALUATION_NAME)
-    content = read_json(evaluation)
-    if content.get("fingerprint") == fingerprint:  # that of the file differs if dtype rounds the weights
-        write_json(evaluation, content | {"fingerprint": folder_fingerprint(directory)})
-    elif content:
-        evaluation.unlink()
-        logger.warning("The model has changed since it was evaluated: its metrics are left out.")
     saved = [model.file_beside(name, token) for name in (WEIGHTS_NAME, CONFIG_NAME)]
-    is_as_saved = None not in saved and file_fingerprint(*map(str, saved)) == fingerprint
-    if not is_as_saved or evaluation.is_file() != bool(content) or not Path(directory, CARD_NAME).is_file():
+    card_is_fresh = None not in saved and file_fingerprint(*map(str, saved)) == fingerprint
+    evaluation = read_json(Path(directory, EVALUATION_NAME))
+    if evaluation.get("fingerprint") == fingerprint:  # that of the new file differs if dtype rounds the weights
+        write_json(Path(directory, EVALUATION_NAME), evaluation | {"fingerprint": folder_fingerprint(directory)})
+    elif evaluation:
+        card_is_fresh = False
+        Path(directory, EVALUATION_NAME).unlink()
+        logger.warning("The model has changed since it was evaluated: its metrics are left out.")
+    if not card_is_fresh or not Path(directory, CARD_NAME).is_file():
         refresh_model_card(directory, repo_id)
 
 

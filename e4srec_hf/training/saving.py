@@ -21,9 +21,10 @@ def save_trained(model: AtomicSaveMixin, tokenizer: PreTrainedTokenizerBase, dir
         ValueError: If the tokenizer does not fit the model.
     """
     check_vocabulary(tokenizer, model.config.vocab_size)
-    before = folder_fingerprint(directory)
+    has_card = Path(directory, CARD_NAME).is_file()
+    before = folder_fingerprint(directory) if has_card else None
     model.save_pretrained(directory, tokenizer=tokenizer)
-    if not Path(directory, CARD_NAME).is_file() or before not in (None, folder_fingerprint(directory)):
+    if not has_card or (before is not None and before != folder_fingerprint(directory)):
         refresh_model_card(directory)
     model.config.name_or_path = str(directory)  # tokenizer and card are found there when the model is pushed
     # the Trainer leaves its arguments as a pickle beside a model that it saved here; nothing pickled is shared
