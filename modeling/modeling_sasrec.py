@@ -52,7 +52,7 @@ class SASRecBlock(nn.Module):
 
 
 class SASRecModel(Recommender):
-    """Self-attentive sequential recommendation (Kang and McAuley, 2018) in the dialect of causal language models.
+    """Self-attentive sequential recommendation (Kang and McAuley, 2018) with the interface of causal language models.
 
     The item table serves at both ends: as input and, by dot product, as the scoring head.
     """

@@ -10,18 +10,18 @@ NUMBERS_AT_A_TIME = 2**24
 
 
 class HeadFit(NamedTuple):
-    """How well item vectors tell the rows of a linear head.
+    """How well item vectors predict the rows of a linear head.
 
-    A vector that tells nothing gets the mean row, and so a middling score whoever asks: where ``r2_held_out`` is low,
-    new items are recommended seldom and for no good reason, and only training helps.
+    If ``r2_held_out`` is low, new items get rows near the mean row and so a middling score for every user: they are
+    recommended seldom and for no good reason, and only training helps.
 
     Attributes:
         n_items: Items whose trained rows were fitted.
-        r2: Share of the rows' variance around their mean that the fit accounts for, on these very items.
-        r2_held_out: The same where each item is told by a fit to all others, which is what a new item can expect. It
-            may be below zero. NaN where an item cannot be told by the others: there are no more items than dimensions.
+        r2: Fraction of the rows' variance around their mean that the fit explains, on the fitted items.
+        r2_held_out: The same if each item is predicted by a fit to all others, as a new item is. It may be below zero.
+            NaN if there are no more items than dimensions.
         cosine: Mean cosine of fitted and trained rows.
-        cosine_held_out: The same where each item is told by a fit to all others.
+        cosine_held_out: The same if each item is predicted by a fit to all others.
     """
 
     n_items: int
@@ -34,8 +34,8 @@ class HeadFit(NamedTuple):
 def fit_rows(vectors: Tensor, rows: Tensor, new_vectors: Tensor) -> tuple[Tensor, HeadFit]:
     """Fit ``rows = vectors @ weight + intercept`` by least squares, and apply it to new vectors.
 
-    Computed in float64, a block of the head's width at a time. Leaving an item out changes its residual from ``e`` to
-    ``e / (1 - h)``, ``h`` being the item's leverage: so the held-out figures need no fit for each item.
+    It is computed in float64, a block of the head's width at a time. Without an item in the fit, its residual changes
+    from ``e`` to ``e / (1 - h)``, where ``h`` is its leverage: so the held-out figures need no fit for each item.
 
     Args:
         vectors: ``(items, item dimension)`` item vectors.
@@ -43,8 +43,8 @@ def fit_rows(vectors: Tensor, rows: Tensor, new_vectors: Tensor) -> tuple[Tensor
         new_vectors: ``(new, item dimension)``.
 
     Returns:
-        ``(new, width)`` rows in float64 on the CPU, and how good the fit is. Where several fits are equally good it is
-        the smallest, as `numpy.linalg.lstsq` has it.
+        ``(new, width)`` rows in float64 on the CPU, and how good the fit is. Of several equally good fits it is
+        the smallest, as in `numpy.linalg.lstsq`.
     """
     vectors, new_vectors = vectors.double().cpu(), new_vectors.double().cpu()
     centre = vectors.mean(dim=0)
@@ -62,10 +62,10 @@ def fit_rows(vectors: Tensor, rows: Tensor, new_vectors: Tensor) -> tuple[Tensor
         mean = block.mean(dim=0)
         inner = left.T @ (block - mean)  # (rank, block)
         found.append(mean + new @ inner)
-        told = mean + left @ inner
+        predicted = mean + left @ inner
         total.add(block, mean.expand_as(block))
-        fitted.add(block, told)
-        held_out.add(block, block - (block - told) / rest)
+        fitted.add(block, predicted)
+        held_out.add(block, block - (block - predicted) / rest)
     quality = HeadFit(
         n_items=len(vectors),
         r2=1 - fitted.squares / total.squares if total.squares else float("nan"),
@@ -77,18 +77,18 @@ def fit_rows(vectors: Tensor, rows: Tensor, new_vectors: Tensor) -> tuple[Tensor
 
 
 class _Agreement:
-    """How far told rows are from true ones, summed over blocks of their width."""
+    """How far predicted rows are from true ones, summed over blocks of their width."""
 
     def __init__(self) -> None:
         self.squares = 0.0
-        self.products = torch.zeros(3)  # then (3, items): true by told, true by true, told by told
+        self.products = torch.zeros(3)  # then (3, items): true by predicted, true by true, predicted by predicted
 
-    def add(self, true: Tensor, told: Tensor) -> None:
-        self.squares += float((true - told).square().sum())
+    def add(self, true: Tensor, predicted: Tensor) -> None:
+        self.squares += float((true - predicted).square().sum())
         self.products = self.products.reshape(3, -1) + torch.stack(
-            [(true * told).sum(dim=1), true.square().sum(dim=1), told.square().sum(dim=1)]
+            [(true * predicted).sum(dim=1), true.square().sum(dim=1), predicted.square().sum(dim=1)]
         )
 
     def mean_cosine(self) -> float:
-        across, true, told = self.products
-        return float((across / (true * told).sqrt().clamp_min(1e-300)).mean())
+        across, true, predicted = self.products
+        return float((across / (true * predicted).sqrt().clamp_min(1e-300)).mean())

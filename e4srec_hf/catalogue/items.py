@@ -1,4 +1,4 @@
-"""A catalogue that changes without retraining: new items at its end, and items that are never recommended again."""
+"""A catalogue that changes without retraining: items are added at its end, retired and restored."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -18,12 +18,11 @@ logger = logging.get_logger(__name__)
 
 
 class GrownCatalogue(NamedTuple):
-    """What [`add_items`] gives back.
+    """What [`add_items`] returns.
 
     Attributes:
         tokenizer: The item tokenizer with the new items; the old one does not fit the model any more.
-        fit: How well the rows of a linear head could be told from item vectors; ``None`` where items are scored by
-            their vectors themselves.
+        fit: How well item vectors predict the rows of a linear head; ``None`` if items are scored by their vectors.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -35,28 +34,28 @@ def add_items(
 ) -> GrownCatalogue:
     """Add items at the end of the catalogue of a trained model. Scores of the old ones stay as they were, to the bit.
 
-    Where items are scored by their vectors (SASRec, and E4SRec with the tied head) nothing more is needed. A linear
-    head gets rows that are fitted by least squares, see [`HeadFit`]: read ``fit.r2_held_out`` before you use it. Fitted
-    are the rows that the head had before it grew for the first time, those of retired items left out.
+    If items are scored by their vectors (SASRec, and E4SRec with the tied head) nothing more is needed. A linear head
+    gets rows that are fitted by least squares, see [`HeadFit`]: read ``fit.r2_held_out`` before you use it. The fit
+    uses the rows that the head had before it grew for the first time, without those of retired items.
 
-    The model is changed in place, between two recommendations and not during one. Where something is wrong, nothing
-    is changed. Save and push it with the new tokenizer; to train it on, make a new trainer, and empty ``grown_from`` of
-    its config afterwards.
+    The model is changed in place: do not recommend meanwhile. After an error, nothing is changed. Save and push the
+    model with the new tokenizer. To train it further, make a new trainer, and empty ``grown_from`` of its config
+    afterwards.
 
     Args:
         model: The model.
         tokenizer: Its item tokenizer.
         raw_ids: The new ids, each once.
-        vectors: ``(new, item dimension)`` their item vectors, from where those of the item table are: a tensor, or an
-            array. Where the table was trained with the model (``train_item_embeddings``), that is the trained table.
+        vectors: ``(new, item dimension)`` their item vectors, a tensor or an array, from the same source as the item
+            table. If the table was trained with the model (``train_item_embeddings``), that is the trained table.
 
     Returns:
         [`GrownCatalogue`]: the new item tokenizer and, for a linear head, the fit.
 
     Raises:
         ValueError: If the tokenizer is not the model's, an id comes twice, is in the catalogue already or cannot be an
-            id, or the vectors hold NaN or have not the right shape; or if a linear head has no sound rows to fit.
-        TypeError: If the model is none of this package's.
+            id, the vectors hold NaN or have the wrong shape, or a linear head has no finite rows to fit.
+        TypeError: If the model is not of this package.
     """
     _check_pair(model, tokenizer)
     ids = _listed(raw_ids)
@@ -84,7 +83,7 @@ def remove_items(model: E4SRecModel | SASRecModel, tokenizer: PreTrainedTokenize
     """Retire items: they are never recommended again, not even as candidates, and as targets they are certain misses.
 
     They stay in the tokenizer and in the tables: histories that hold them are read as before, ``logits`` have their
-    scores, and [`restore_items`] brings them back. The ids are kept in ``retired_items`` of the config, and so saved.
+    scores, and [`restore_items`] brings them back. ``retired_items`` of the config keeps their ids, and is saved.
 
     Args:
         model: The model; its config is changed in place.
@@ -106,7 +105,7 @@ def remove_items(model: E4SRecModel | SASRecModel, tokenizer: PreTrainedTokenize
 
 
 def restore_items(model: E4SRecModel | SASRecModel, tokenizer: PreTrainedTokenizerBase, raw_ids: Iterable[str]) -> None:
-    """Take back [`remove_items`]: the items are recommended again, with the scores that they always had.
+    """Undo [`remove_items`]: the items are recommended again, with the scores that they had before.
 
     Args:
         model: The model; its config is changed in place.

@@ -1,4 +1,4 @@
-"""Coming from the reference implementation (github.com/HestiaSky/E4SRec): its files into a folder of ours.
+"""Import from the reference implementation (github.com/HestiaSky/E4SRec): its files become a folder of this package.
 
 Row 0 of its item table and of its scoring head is padding, and row i is item i, the number in its sequence file. Here
 ``[PAD]`` is 0, ``[UNK]`` is 1 and item i of an imported model is token i + 1, with the raw id "i".
@@ -27,10 +27,10 @@ from ..training.saving import save_trained
 from .reference_lora import lora_settings_and_weights, peft_name
 from .tensor_files import load_named_tensors, load_tensors
 
-#: What its template puts behind the items: a line break less than the paper's Alpaca prompt (`PAPER_RESPONSE`).
+#: What its template puts after the items: one line break less than the paper's Alpaca prompt (`PAPER_RESPONSE`).
 REFERENCE_RESPONSE = "\n### Response:\n"
 
-#: Its tensors beside the base, under the names that they have here too.
+#: Its tensors besides those of the base; they have the same names here.
 HEADS = ("input_proj.weight", "input_proj.bias", "score.weight")
 
 
@@ -119,7 +119,7 @@ def import_reference(
         base_model_revision: Revision of the base on the Hub.
         tokenizer: The text tokenizer of the base, for the prompt. Found beside the base by default.
         instruction: Prompt text before the items; by default the reference's.
-        response: Prompt text behind the items; by default the reference's.
+        response: Prompt text after the items; by default the reference's.
         max_history: How many of the last items the model sees. The reference never cuts histories; by default it is
             the length of the longest sequence.
         hub_arguments: ``token``, ``cache_dir``, …, for the base.

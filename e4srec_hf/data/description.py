@@ -1,4 +1,4 @@
-"""What is said of a data set, on cards and in messages: its name, its sizes and the hash of its sequences."""
+"""The description of a data set, for cards and messages: its name, its sizes and the hash of its sequences."""
 
 import os
 from pathlib import Path
@@ -11,16 +11,16 @@ from .sequences import catalogue_of, sequences_sha256
 
 
 def describe_data(source: str | os.PathLike[str], sequences: Dataset, n_items: int | None = None) -> dict[str, Any]:
-    """What a card says of the data.
+    """The facts of a data set that a card shows.
 
     Args:
-        source: What `load_sequences` was given: a file, a folder or a Hub data set. A path is cut to its last part.
+        source: As for `load_sequences`: a file, a folder or a Hub data set. Of a path, only the last part is kept.
         sequences: All sequences, before they are split.
-        n_items: Items of the catalogue, where it has more than the sequences.
+        n_items: Items of the catalogue, if it has more than the sequences.
 
     Returns:
-        ``name``, ``hub_id`` (``None`` where it is none), ``users``, ``items``, ``interactions`` and ``sha256`` of the
-        sequences.
+        ``name``, ``hub_id`` (``None`` if it is not on the Hub), ``users``, ``items``, ``interactions`` and ``sha256``
+        of the sequences.
     """
     name = os.fspath(source)
     return {
@@ -34,7 +34,7 @@ def describe_data(source: str | os.PathLike[str], sequences: Dataset, n_items: i
 
 
 def is_hub_id(name: str | None) -> bool:
-    """Whether a name is ``namespace/name`` as on the Hub, and no file or folder here."""
+    """Whether a name is ``namespace/name`` as on the Hub, and not a file or folder here."""
     if name is None or name.count("/") != 1 or os.path.exists(name):
         return False
     try:
@@ -45,6 +45,6 @@ def is_hub_id(name: str | None) -> bool:
 
 
 def without_folders(value: Any) -> Any:
-    """The name of a file or folder alone where a value is the path of one: where it lay is nobody's business."""
+    """The name of a file or folder if a value is its path; any other value as it is. Folders may be private."""
     is_path = isinstance(value, str) and "\n" not in value and "\0" not in value and os.path.exists(value)
     return Path(value).name or value if is_path else value

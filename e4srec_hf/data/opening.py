@@ -1,4 +1,4 @@
-"""What a training is given: sequences, splits and catalogue, from wherever they are, with a word on what was found."""
+"""Opening any data set to train on: sequences, splits and catalogue, and a description of what was found."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ class TrainingData:
     """A data set to train on.
 
     Attributes:
-        kind: What it was taken for, in words.
+        kind: What kind of data set it is, in words.
         facts: For a model card, as `describe_data` gives them, with ``split``.
         train: Sequences to train on: a `Dataset`, or [`StreamedSequences`].
         validation: Rows whose last item is the target.
         test: As ``validation``.
         items: The catalogue.
-        titles: Item to title, of those that have one.
-        load_sequences: Gives the whole sequences.
+        titles: Item to title, for items that have one.
+        load_sequences: Returns the whole sequences.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class TrainingData:
 
     @property
     def summary(self) -> str:
-        """What it is and how large, in a line."""
+        """Kind and sizes in one line."""
         return f"{self.kind}; {self.facts['users']:,} users, {len(self.items):,} items, {len(self.test):,} test targets"
 
 
@@ -69,13 +69,13 @@ def load_training_data(
             `load_sequences` takes: reference text, Parquet, JSON lines, a folder saved by `datasets`. ``"demo"`` is a
             made-up world.
         streaming: Read ``train`` as it goes, from Parquet, instead of mapping it; for prepared data sets.
-        seed: Of the order in which streamed rows come.
+        seed: Seed of the order of streamed rows.
         columns: Names of columns of a table, see `sequences_from_table`.
 
     Raises:
         ValueError: If it cannot be read, or cannot be streamed. For a raw log, the message has the command that
             prepares it.
-        FileNotFoundError: If there is nothing of that name.
+        FileNotFoundError: If it does not exist.
     """
     name = os.fspath(source)
     if name == "demo":

@@ -14,15 +14,15 @@ SEQUENCES_NAME = "sequences.parquet"
 ITEMS_NAME = "items.parquet"
 #: Name and sizes of the data, for its card.
 FACTS_NAME = "dataset.json"
-#: Bad records of the raw logs, as they were: they stay here when a data set is pushed.
+#: Invalid records of the raw logs, as they were. They are not pushed.
 REJECTED_NAME = "rejected.jsonl"
-#: A picture of what is in it, where it was prepared from raw logs.
+#: A picture of the data, if it was prepared from raw logs.
 PICTURE_NAME = "preparation.png"
 SPLITS = ("train", "validation", "test")
 
 
 def load_dataset_facts(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, Any]:
-    """The content of ``dataset.json`` of a prepared data set; empty where `source` is none.
+    """The content of ``dataset.json`` of a prepared data set; empty if `source` is not one.
 
     Args:
         source: A folder or a Hub id.
@@ -57,10 +57,10 @@ def load_split(
 
 
 def load_items(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, str | None]:
-    """The items that a prepared data set brings along, in order, each with its title or ``None``.
+    """The items of a prepared data set, in order, each with its title or ``None``.
 
     Args:
-        source: What `load_sequences` was given. A file has no items beside it; neither have other data sets.
+        source: As for `load_sequences`. Only prepared data sets list their items.
         hub_arguments: ``revision``, ``token``, …, for a Hub id.
 
     Returns:

@@ -20,7 +20,7 @@ class Recommended(NamedTuple):
     Attributes:
         item: Raw id.
         score: The model's; only its order means something.
-        title: Empty where the model brings none.
+        title: Empty if the model has none.
     """
 
     item: str
@@ -45,7 +45,7 @@ def recommend_items(
         history: Raw item ids, the oldest first.
         top_k: How many; by default 10, or the whole catalogue where it is smaller.
         exclude_seen: Whether items of the history are left out.
-        on_unknown: ``"error"`` refuses ids that are not in the catalogue, ``"unk"`` passes over them.
+        on_unknown: ``"error"`` refuses ids that are not in the catalogue, ``"unk"`` ignores them.
         base_model: Another base than the recorded one.
         hub_arguments: ``revision``, ``token``, …, for a Hub id.
 
@@ -54,7 +54,7 @@ def recommend_items(
 
     Raises:
         OSError: If the model or its base cannot be found.
-        ValueError: If an id is not known, or ``top_k`` is more than the catalogue.
+        ValueError: If an id is not known, or ``top_k`` is larger than the catalogue.
     """
     local = {"trust_remote_code": False, **hub_arguments}  # without it, transformers would ask
     if base_model is not None and AutoConfig.from_pretrained(source, **local).model_type != "e4srec":

@@ -98,14 +98,14 @@ class ModelArguments:
     projection_init: str = field(
         default="random",
         metadata={
-            "help": "How the lifting layer and the head start; with orthogonal, the head undoes the lifting.",
+            "help": "How the input projection and the head start; with orthogonal, the head inverts the projection.",
             "choices": ["random", "orthogonal"],
         },
     )
     item_dropout: float = field(default=0.0, metadata={"help": "Dropout on the item vectors that the base reads."})
     base_dropout: float = field(default=0.0, metadata={"help": "Dropout on what each layer of the base adds."})
     instruction: str = field(default=PAPER_INSTRUCTION, metadata={"help": "Prompt text before the items."})
-    response: str = field(default=PAPER_RESPONSE, metadata={"help": "Prompt text behind the items."})
+    response: str = field(default=PAPER_RESPONSE, metadata={"help": "Prompt text after the items."})
     max_history: int = field(default=50, metadata={"help": "Items before a target that the models see."})
     head: str = field(default="tied", metadata={"help": "Scoring head.", "choices": ["linear", "tied"]})
     tuning: str = field(default="lora", metadata={"help": "What is trained of the base.", "choices": ["lora", "full"]})

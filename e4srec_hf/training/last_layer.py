@@ -36,7 +36,7 @@ _wanted: ContextVar[Tokens | None] = ContextVar("wanted", default=None)
 
 @contextmanager
 def only_where_read(row: Tensor, slot: Tensor, shape: torch.Size) -> Iterator[None]:
-    """Within it, what [`let_the_last_layer_skip`] prepared works on some tokens only, with zeros for the others.
+    """Let the parts that [`let_the_last_layer_skip`] prepared compute some tokens only, and give zeros for the others.
 
     Args:
         row: ``(targets,)`` rows of the tokens.
@@ -54,12 +54,12 @@ def only_where_read(row: Tensor, slot: Tensor, shape: torch.Size) -> Iterator[No
 
 
 def let_the_last_layer_skip(base: PreTrainedModel) -> None:
-    """Prepare the last layer to work only where its state is read, in the parts of it where tokens do not meet.
+    """Prepare the last layer to compute only what is read, in the parts of it that treat each token separately.
 
-    What it does not have under the usual names works on all tokens as ever.
+    Parts without the usual names compute all tokens.
     """
     for part in tokenwise_parts_of_the_last_layer(base):
-        if _pick not in part._forward_pre_hooks.values():  # the base may serve several models
+        if _pick not in part._forward_pre_hooks.values():  # it may have been prepared before
             part.register_forward_pre_hook(_pick)
             part.register_forward_hook(_put_back)
 

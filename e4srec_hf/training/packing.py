@@ -1,6 +1,6 @@
 """Packing: many targets of one history share one row, and each gets the state it would have in a row of its own.
 
-A causal language model need not read a history again for every item that is predicted from it. The items stand in a
+A causal language model need not read a history again for every item that is predicted from it. The items are in a
 row once, followed by a copy of the response tokens for each target. Instruction ``p``, items ``a b c``,
 a response of two tokens ``r s``, and targets that follow no item, ``a b``, and ``a b c``:
 
@@ -37,7 +37,7 @@ class PackedRows(NamedTuple):
     """Rows of items and response copies, right-padded.
 
     Attributes:
-        token: ``(rows, width)`` what stands in a slot: ``i`` below the greatest number of items for item ``i``, that
+        token: ``(rows, width)`` content of a slot: ``i`` below the greatest number of items for item ``i``, that
             number plus ``r`` for response token ``r``. Anything where a row has ended.
         position: ``(rows, width)`` position of a slot, counted from the first item.
         copy: ``(rows, width)`` which copy of its row a slot belongs to; -1 for items and padding.

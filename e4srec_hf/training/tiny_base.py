@@ -1,4 +1,4 @@
-"""A tiny Llama with random weights and its own byte-level tokenizer, made on the spot and offline."""
+"""A tiny, randomly initialised Llama with its own byte-level tokenizer, created offline."""
 
 import os
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def make_tiny_base(
 ) -> str:
     """Write a Llama with random weights, and its tokenizer, to a folder that `AutoModel` loads.
 
-    It knows no language. It stands in for a pretrained model where none can be had, and is said to do so.
+    It knows no language. It replaces a pretrained model where none is available, and cards say so.
 
     Args:
         directory: Where to write.

@@ -46,34 +46,33 @@ SELECT_ON_VALIDATION: dict[str, Any] = {
 class RankingTrainer(Trainer):
     """A `Trainer` for `SASRecModel` and `E4SRecModel`: trains on every target, evaluates by full ranking.
 
-    A batch counts users, and a step has all their targets: the loss is the mean over these. The paper's batch of 16
-    counts targets, each with its history in a row of its own; two or three users of Amazon Beauty have as many.
-    [`targets_a_step`] tells how many a step has. Choose the learning rate for that number, and ``max_targets`` to keep
-    users with long histories from ruling a step.
-    ``train_sampling_strategy="group_by_length"`` puts histories of similar length into a batch.
+    The batch size counts users, and a step trains on all targets of its users: the loss is the mean over these. The
+    paper's batch of 16 counts targets: two or three users of Amazon Beauty have as many. [`targets_a_step`] gives the
+    number. Choose the learning rate for it, and cap the targets per user with ``max_targets``, so that long histories
+    do not dominate a step. ``train_sampling_strategy="group_by_length"`` puts histories of similar length into a batch.
 
-    Evaluation gives ``hr@K``, ``ndcg@K`` and ``mrr`` of the last item of each row. Ranks are taken on the device, batch
-    by batch, and only they are gathered.
+    Evaluation gives ``hr@K``, ``ndcg@K`` and ``mrr`` of the last item of each row. Ranks are computed on the device,
+    batch by batch, and only ranks are gathered.
 
     Args:
         model: The model.
         args: As for any `Trainer`; ``per_device_train_batch_size`` counts users, each with up to ``max_history``
-            targets. ``remove_unused_columns`` is switched off, for the collator reads raw item ids.
+            targets. ``remove_unused_columns`` is switched off, because the collator reads raw item ids.
         tokenizer: The item tokenizer; checkpoints hold it too.
         train_dataset: Rows with ``item_ids``: every item is a target. A `Dataset`, or [`StreamedSequences`].
         eval_dataset: Rows with ``item_ids``: the last item is the target.
         exclude_seen: Whether evaluation hides the items of the history.
-        max_targets: At most so many targets of a row a step, drawn anew each epoch; ``None`` is all of them.
-        shuffle_histories: Share of the rows, drawn anew each epoch, whose items are put in random order: for data in
-            which it matters which items go together, and little which came first. Evaluation keeps the order.
-        all_targets: Whether users with more than ``max_history`` items are trained on all of them, see
-            [`cut_into_segments`], or as in the paper on the last ``max_history``. They are several rows then.
+        max_targets: At most this many targets of a row per step, drawn anew each epoch; ``None`` is all of them.
+        shuffle_histories: Fraction of the rows, drawn anew each epoch, whose items are put in random order: for data in
+            which it matters which items go together, and not which came first. Evaluation keeps the order.
+        all_targets: Whether users with more than ``max_history`` items are trained on all of them, in several rows
+            (see [`cut_into_segments`]), and not only on the last ``max_history`` as in the paper.
         early_stopping_patience: Evaluations without improvement before training stops; ``None`` never stops early.
-        kwargs: Anything else that `Trainer` takes.
+        kwargs: Other arguments of `Trainer`.
 
     Raises:
-        ValueError: If the tokenizer is not the model's; if labels are to be smoothed, which the loss cannot do; or if
-            streamed rows are to be cut or sorted.
+        ValueError: If the tokenizer is not the model's, or if the arguments ask for label smoothing, or for cutting or
+            sorting streamed rows.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class RankingTrainer(Trainer):
     ) -> None:
         check_vocabulary(tokenizer, model.config.vocab_size)
         if args.label_smoothing_factor:
-            raise ValueError("The loss over the catalogue smooths no labels: leave label_smoothing_factor at 0.")
+            raise ValueError("Label smoothing is not supported: leave label_smoothing_factor at 0.")
         if isinstance(train_dataset, StreamedSequences) and (
             all_targets or args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
         ):
@@ -120,7 +119,7 @@ class RankingTrainer(Trainer):
             shuffle_histories=shuffle_histories,
             seed=args.data_seed if args.data_seed is not None else args.seed,
         )
-        callbacks = [_DrawAnew(collator), *(kwargs.pop("callbacks", None) or [])]
+        callbacks = [_SetEpoch(collator), *(kwargs.pop("callbacks", None) or [])]
         if early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(early_stopping_patience))
         super().__init__(
@@ -149,12 +148,12 @@ class RankingTrainer(Trainer):
         return per_user * self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Only note the repo's name: [`push_to_hub`] makes it."""
+        """Record the repo's name only: [`push_to_hub`] creates the repo."""
         self.hub_model_id = self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name  # type: ignore[assignment]
         self.push_in_progress = None
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Nothing: a checkpoint has no figures yet, and its optimizer is pickled."""
+        """Push nothing: a checkpoint has no figures yet, and its optimizer is pickled."""
 
     def push_to_hub(  # type: ignore[override]
         self,
@@ -165,9 +164,9 @@ class RankingTrainer(Trainer):
         private: bool | None = None,
         **kwargs: Any,
     ) -> CommitInfo | None:
-        """Save model and item tokenizer to ``output_dir`` and push them as one commit, with the card that lies there.
+        """Save model and item tokenizer to ``output_dir`` and push them as one commit, with the card in that folder.
 
-        This is when ``--push_to_hub`` pushes; ``hub_strategy`` and ``blocking`` change nothing.
+        ``--push_to_hub`` pushes only here; ``hub_strategy`` and ``blocking`` have no effect.
         """
         if self.hub_model_id is None:
             self.init_hf_repo()
@@ -217,7 +216,7 @@ class RankingTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[None, Tensor, Tensor]:
-        """The ranks of a batch in the place of its logits, and its targets as labels."""
+        """The ranks of a batch as its logits, and its targets as labels."""
         with torch.no_grad(), self.accelerator.autocast():  # as the trainer wraps around forward
             ranks, targets = rank_targets(
                 self.accelerator.unwrap_model(model), self._prepare_inputs(inputs), exclude_seen=self.exclude_seen
@@ -225,8 +224,8 @@ class RankingTrainer(Trainer):
         return None, ranks, targets
 
 
-class _DrawAnew(TrainerCallback):
-    """Tells the collator which epoch it is."""
+class _SetEpoch(TrainerCallback):
+    """Passes the epoch to the collator, whose random draws depend on it."""
 
     def __init__(self, collator: SequenceCollator) -> None:
         self.collator = collator
