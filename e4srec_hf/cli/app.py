@@ -1,5 +1,6 @@
 """The commands put together. Their words are read by typer; ``--top-k`` and ``--top_k`` are the same."""
 
+import difflib
 from typing import Any, NoReturn
 
 import typer
@@ -64,12 +65,21 @@ def call_app(argv: list[str]) -> Any:
         UsageError: If there is no such command or option, or a value is impossible.
         KeyboardInterrupt: If the user interrupts it.
     """
+    if argv and not argv[0].startswith("-"):
+        _check_command(argv[0])
     try:
         return app(argv or ["--help"], prog_name="e4srec", standalone_mode=False)
     except _UsageError as error:
         _explain(error)
     except typer.Abort as error:
         raise KeyboardInterrupt from error
+
+
+def _check_command(name: str) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    if name.replace("_", "-") not in commands:
+        close = difflib.get_close_matches(name, commands, n=1)
+        raise UsageError(f"{name}: " + (f"did you mean {close[0]}?" if close else "there is no such command"))
 
 
 def _explain(error: Any) -> NoReturn:

@@ -65,7 +65,8 @@ def test_help_of_train_lists_its_settings():
 
 def test_mistyped_words_get_a_suggestion():
     assert "did you mean --top-k?" in fail("recommend", "--top_j", "3", "x", status=2).lower()
-    assert "did you mean 'recommend'?" in fail("recomend", status=2).lower()
+    assert fail("recomend", status=2) == "e4srec: recomend: did you mean recommend?"
+    assert fail("qwertyuiop", status=2) == "e4srec: qwertyuiop: there is no such command"
     assert "Missing option '--dataset'" in fail("evaluate", "outputs/demo", status=2)
     assert "'--top-k'" in fail("recommend", "x", "--top-k", "many", status=2)
 
