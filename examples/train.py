@@ -3,8 +3,9 @@
     python examples/train.py                                                     # the demo
     accelerate launch examples/train.py --config examples/configs/beauty.yaml --dataset Beauty.txt
 
-`e4srec train` runs this file. Settings come from `--config` (YAML) and from flags, which win. Everything is selected on
-validation; test targets are ranked once, at the end.
+`e4srec train` runs this file. After a mistake `accelerate launch` shows a traceback of its own, with `--quiet` none.
+Settings come from `--config` (YAML) and from flags, which win. Everything is selected on validation; test targets are
+ranked once, at the end.
 """
 
 from pathlib import Path

@@ -68,5 +68,7 @@ def one_line(error: Exception) -> str:
 
 def _fail(program: str, message: str, status: int) -> None:
     sys.stdout.flush()
+    rank = os.environ.get("RANK", "0")  # of several processes each may fail, for reasons of its own
+    program = program if rank == "0" else f"{program} (process {rank})"
     print(f"{program}: {message}", file=sys.stderr, flush=True)
     sys.exit(status)

@@ -98,9 +98,12 @@ def test_the_debugging_flag_of_transformers_is_left_to_it():
     assert found == [["--debug", "underflow_overflow"], ["--seed", "1"], ["--", "--debug"]]
 
 
-def test_several_lines_of_an_error_become_one():
+def test_several_lines_of_an_error_become_one(monkeypatch):
     def offline(argv):
         raise OSError("We could not connect.\n  Check your connection.\n")
 
     printed = run_both(status=1, command=lambda words: run_command("train.py", offline, words))[1]
     assert printed == "train.py: We could not connect. Check your connection.\n"
+    monkeypatch.setenv("RANK", "1")
+    printed = run_both(status=1, command=lambda words: run_command("train.py", offline, words))[1]
+    assert printed.startswith("train.py (process 1): We could not connect.")
