@@ -32,7 +32,7 @@ docs: .venv/.package  ## Build the documentation into site/; a broken link or re
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 record: .venv/.package  ## After a change in modeling/: record its hashes as those of the present version
-	$(BIN)/python -P -m e4srec_hf.hub.verify --record e4srec_hf/hub/verify/released_code.json
+	$(BIN)/python -m e4srec_hf.hub.verify --record e4srec_hf/hub/verify/released_code.json
 
 clean:  ## Remove .venv and what was built; outputs/ stays
 	rm -rf .venv build dist site *.egg-info

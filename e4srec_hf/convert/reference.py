@@ -22,7 +22,7 @@ from ..data import build_item_tokenizer, catalogue_of
 from ..data.description import without_folders
 from ..modeling import E4SRecModel
 from ..modeling.configuration_e4srec import PAPER_INSTRUCTION
-from ..modeling.saving import staged_directory
+from ..modeling.saving import compare_shapes, staged_directory
 from ..training.saving import save_trained
 from .reference_lora import lora_settings_and_weights, peft_name
 from .tensor_files import load_named_tensors, load_tensors
@@ -181,11 +181,11 @@ def check_item_numbers(items: Sequence[str], n_rows: int, table: Any) -> None:
     Raises:
         ValueError: If an id is no whole number from 1 on, or the highest is not the last row.
     """
-    strangers = [item for item in items if not re.fullmatch("[1-9][0-9]*", item)]
-    if strangers:
+    unknown = [item for item in items if not re.fullmatch("[1-9][0-9]*", item)]
+    if unknown:
         raise ValueError(
-            f"{len(strangers)} item id(s) of the sequences are not whole numbers from 1 on, "
-            f"{', '.join(map(repr, strangers[:5]))} among them. Row i of {table} is item i (row 0 is padding): "
+            f"{len(unknown)} item id(s) of the sequences are not whole numbers from 1 on, "
+            f"{', '.join(map(repr, unknown[:5]))} among them. Row i of {table} is item i (row 0 is padding): "
             "give the sequence file that the reference was trained on, with its numbers."
         )
     highest = max(map(int, items), default=0)
@@ -220,9 +220,9 @@ def _split(
         raise ValueError(f"{adapter} was trained on another item table (input_embeds) than the one that was given.")
     heads = {name: tensors.pop(name).to(torch.float32, copy=True) for name in HEADS if name in tensors}
     lora = {name.removeprefix("llama_model."): tensor for name, tensor in tensors.items() if ".lora_" in name}
-    strangers = [name for name in tensors if ".lora_" not in name and not name.startswith("llama_model.")]
-    if strangers:
-        raise ValueError(f"{adapter} has tensors that have no place here: {', '.join(strangers[:5])}")
+    unknown = [name for name in tensors if ".lora_" not in name and not name.startswith("llama_model.")]
+    if unknown:
+        raise ValueError(f"{adapter} has tensors that have no place here: {', '.join(unknown[:5])}")
     return heads, {name.removeprefix("lora_weights."): tensor for name, tensor in lora.items()}
 
 
@@ -255,20 +255,16 @@ def _fill(
     own = model.state_dict()
     expected = {name: own[name] for name in model.saved_keys()}
     by_peft_name = {peft_name(name): name for name in expected if ".lora_" in name}
-    tensors, problems = dict(heads), []
+    tensors, unknown = dict(heads), {}
     for theirs, tensor in lora.items():
         short = peft_name(theirs)
         name = by_peft_name.get(short) or by_peft_name.get(short.removeprefix("model."))
         if name is None or name in tensors:
-            problems.append(f"surplus: {theirs}")
+            unknown[theirs] = tensor
         else:
             tensors[name] = tensor.to(torch.float32, copy=True)
-    problems += [f"missing: {name.removeprefix('base.')}" for name in expected if name not in tensors]
-    problems += [
-        f"misshapen: {name} is {tuple(tensor.shape)}, the model needs {tuple(expected[name].shape)}"
-        for name, tensor in tensors.items()
-        if tensor.shape != expected[name].shape
-    ]
+    found = {name: tuple(tensor.shape) for name, tensor in {**tensors, **unknown}.items()}
+    problems = compare_shapes(found, {name: tuple(tensor.shape) for name, tensor in expected.items()})
     if problems:
         raise ValueError(
             f"{adapter} and its LoRA weights do not fit {model.config.base_model_name_or_path}:\n  "
