@@ -105,7 +105,7 @@ class E4SRecModel(Recommender):
         check_prompt(config, base)
         tune_base(base, config)
         tokens = text_embeddings(base)
-        hidden, own = tokens.embedding_dim, {"device": tokens.weight.device, "dtype": torch.float32}
+        hidden, own = tokens.embedding_dim, dict[str, Any](device=tokens.weight.device, dtype=torch.float32)
         self.base = base
         self.item_embeddings = nn.Embedding(config.vocab_size, config.item_embedding_dim, **own)
         self.item_embeddings.weight.requires_grad_(config.train_item_embeddings)

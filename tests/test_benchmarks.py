@@ -16,6 +16,7 @@ import yaml
 from transformers import AutoModel, AutoTokenizer
 
 from e4srec_hf.data import build_item_tokenizer, catalogue_of, leave_one_out, load_sequences
+from e4srec_hf.evaluation import ease
 from e4srec_hf.evaluation.ranking import evaluate_ranking
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -142,7 +143,7 @@ def test_quality_ranks_what_the_recipe_trains_and_trains_nothing_twice(log, reci
         assert hidden["mean"] == pytest.approx(sum(hidden["seeds"]) / len(hidden["seeds"]))
         for trained in found["runs"]:
             if name == "ease":
-                assert trained["settings"]["penalty"] in load("ease").PENALTIES
+                assert trained["settings"]["penalty"] in ease.PENALTIES
                 continue
             assert trained["validation"]["ndcg@10"] == max(epoch["ndcg@10"] for epoch in trained["curve"])
             assert len(trained["curve"]) == (3 if found["kind"] == "sasrec" else 2), name
@@ -170,7 +171,6 @@ def test_quality_ranks_what_the_recipe_trains_and_trains_nothing_twice(log, reci
 
 
 def test_ease_is_the_regression_of_each_item_on_the_others():
-    ease = load("ease")
     generator = np.random.default_rng(0)
     sequences = [generator.choice(list("abcdef"), size).tolist() for size in generator.integers(1, 9, 40)]
     items = build_item_tokenizer(list("abcdef"))
@@ -188,7 +188,6 @@ def test_ease_is_the_regression_of_each_item_on_the_others():
 
 
 def test_ease_has_the_penalty_that_is_best_on_validation(log):
-    ease = load("ease")
     sequences = load_sequences(str(log))
     splits, items = leave_one_out(sequences), build_item_tokenizer(catalogue_of(sequences))
     model, chosen = ease.best_ease(splits["train"], splits["validation"], items)
