@@ -40,12 +40,14 @@ def main() -> None:
     batch = tokenize_histories(world.items, histories).to(arguments.device)
     singles = [tokenize_histories(world.items, [histories[row]]).to(arguments.device) for row in some]
 
+    readers = {False: PlainReader(), True: ReferenceReader()}
+
     def together(plain: bool) -> None:
-        model.reader = ReferenceReader() if plain else PlainReader()
+        model.reader = readers[plain]
         found["together"] = model.recommend(**batch, batch_size=arguments.batch_size)
 
     def alone(plain: bool) -> None:
-        model.reader = ReferenceReader() if plain else PlainReader()
+        model.reader = readers[plain]
         with nullcontext() if plain else model.kept_instruction():
             found["alone"] = [model.recommend(**single) for single in singles]
 

@@ -1,40 +1,80 @@
-"""Registration of the models with `AutoModel`, once transformers has imported its auto classes and not before.
+"""Registration of the models with the auto classes of transformers, when transformers imports these and not before.
 
-`import e4srec_hf` must stay light, and must make `AutoModel` use the installed code. So two imports are watched: when
-transformers imports its auto classes, our models are imported too; when these have been imported, they are registered.
-If it is PEFT that imports the auto classes, our models, which need PEFT, are imported when PEFT is ready.
+`import e4srec_hf` must stay light, and must make `AutoModel` use the installed code. So some imports are watched, and
+something short happens after each: our configurations and models are registered, the models by stand-ins that import
+them when one is loaded.
 
-PEFT imports bitsandbytes whether a base is quantized or not, which takes a second: `peft.helpers` does without it.
+PEFT imports bitsandbytes whether a base is quantized or not, which takes a second. It is imported here for quantized
+bases alone: `peft.helpers` does without it, and LoRA asks for it once something else has imported it, as a quantized
+base does.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-AUTO_CLASSES = "transformers.models.auto.modeling_auto"
-PEFT = "peft"
-MODELS = "e4srec_hf.modeling"
+#: The models by the ``model_type`` of their configuration.
+MODELS = {"e4srec": "E4SRec", "sasrec": "SASRec"}
 
 
 def register_with_transformers() -> None:
     """Make installed code win over remote code, now or when transformers imports its auto classes."""
-    if not any(isinstance(finder, _Watcher) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Watcher())
-    if AUTO_CLASSES in sys.modules:
-        import_module(MODELS)
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__qualname__ != _Watcher.__qualname__]
+    sys.meta_path.insert(0, _Watcher())
+    for name, follow in AFTER_IMPORT.items():
+        if name in sys.modules and not _is_being_imported(name):
+            follow(sys.modules[name])
 
 
-def _register(models: ModuleType) -> None:
-    from transformers import AutoConfig, AutoModel
+def _configuration(model_type: str) -> Any:
+    module = import_module(f"e4srec_hf.modeling.configuration_{model_type}")
+    return getattr(module, f"{MODELS[model_type]}Config")
 
-    for name in ("E4SRec", "SASRec"):
-        config, model = getattr(models, f"{name}Config"), getattr(models, f"{name}Model")
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        AutoModel.register(config, model, exist_ok=True)
+
+def _register_configurations(auto: ModuleType) -> None:
+    for model_type in MODELS:
+        auto.AutoConfig.register(model_type, _configuration(model_type), exist_ok=True)
+
+
+def _register_models(auto: ModuleType) -> None:
+    for model_type in MODELS:
+        config = _configuration(model_type)
+        auto.AutoModel.register(config, _stand_in(model_type, config), exist_ok=True)
+
+
+def _stand_in(model_type: str, config: Any) -> type:
+    """A class that loads the model when it is asked to: `AutoModel` asks nothing else of it."""
+
+    def model() -> Any:
+        return getattr(import_module(f"e4srec_hf.modeling.modeling_{model_type}"), f"{MODELS[model_type]}Model")
+
+    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+        return model().from_pretrained(*args, **kwargs)
+
+    def from_config(*args: Any, **kwargs: Any) -> Any:
+        return model()._from_config(*args, **kwargs)
+
+    methods = {"from_pretrained": staticmethod(from_pretrained), "_from_config": staticmethod(from_config)}
+    return type(f"{MODELS[model_type]}Model", (), {"config_class": config, "__module__": __name__, **methods})
+
+
+def _ask_for_bitsandbytes_late(lora: ModuleType) -> None:
+    for name in ("is_bnb_available", "is_bnb_4bit_available"):
+        is_available = getattr(lora, name, None)
+        if is_available is not None:
+            setattr(lora, name, lambda ask=is_available: "bitsandbytes" in sys.modules and ask())
+
+
+#: What follows the import of a module.
+AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
+    "transformers.models.auto.configuration_auto": _register_configurations,
+    "transformers.models.auto.modeling_auto": _register_models,
+    "peft.tuners.lora.model": _ask_for_bitsandbytes_late,
+}
 
 
 class _Watcher(MetaPathFinder):
@@ -50,15 +90,15 @@ class _Watcher(MetaPathFinder):
         """
         if fullname == "bitsandbytes" and _is_being_imported("peft.helpers"):
             raise ModuleNotFoundError("peft.helpers does without bitsandbytes.", name=fullname)
-        if fullname not in (AUTO_CLASSES, MODELS, PEFT):
+        if fullname not in AFTER_IMPORT:
             return None
-        for finder in sys.meta_path:
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             find_spec = getattr(finder, "find_spec", None)
-            spec = None if finder is self or find_spec is None else find_spec(fullname, path, target)
+            spec = None if find_spec is None else find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:
                 spec.loader = _Loader(spec.loader)
                 return spec
-        return PathFinder.find_spec(fullname, path, target)
+        return None
 
 
 class _Loader(Loader):
@@ -75,16 +115,9 @@ class _Loader(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute the module, then import or register the models."""
+        """Execute the module, then do what follows."""
         self.loader.exec_module(module)
-        if module.__name__ == MODELS:
-            _register(module)
-        elif (
-            AUTO_CLASSES in sys.modules
-            and MODELS not in sys.modules
-            and (module.__name__ == PEFT or not _is_being_imported(PEFT))
-        ):
-            import_module(MODELS)
+        AFTER_IMPORT[module.__name__](module)
 
 
 def _is_being_imported(name: str) -> bool:

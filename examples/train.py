@@ -15,14 +15,15 @@ from accelerate.utils import set_seed
 
 from e4srec_hf import E4SRecModel, RankingTrainer, load_item_embeddings, save_trained
 from e4srec_hf.cards import CardCallback
-from e4srec_hf.cli.errors import run_command
-from e4srec_hf.cli.terminal import bars_only_on_terminals
 from e4srec_hf.data import build_item_tokenizer, load_training_data
 from e4srec_hf.data.item_vectors import is_sasrec
+from e4srec_hf.errors import run_command
 from e4srec_hf.hub import push_folder
+from e4srec_hf.terminal import bars_only_on_terminals
 from e4srec_hf.training.adapter import adapter_settings, check_access, find_base
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
 from e4srec_hf.training.checkpoints import find_checkpoints
+from e4srec_hf.training.packed_reading import how_it_reads
 from e4srec_hf.training.progress import heading, say, show_epochs
 from e4srec_hf.training.results import (
     baselines,
@@ -91,7 +92,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
                 )
             ],
         )
-        say(f"A step has {trainer.targets_a_step():.1f} targets on average.")
+        say(f"A step has {trainer.targets_a_step():.1f} targets on average. {how_it_reads(trainer.model)}")
         show_epochs(trainer)
         trainer.train(resume_from_checkpoint=checkpoints["e4srec"])
         model = as_saved(trainer)

@@ -6,10 +6,8 @@ Several adapters can share one base in memory: each has modules of its own, with
 import copy
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
-from unittest.mock import patch
 
 import torch
 from huggingface_hub import snapshot_download
@@ -167,9 +165,7 @@ def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str], **hub_a
     """Name of the base that an adapter was trained on; ``./…`` in its folder or repo becomes a full path."""
     name = config.base_model_name_or_path
     if name is None:
-        raise ValueError(
-            f"{adapter} does not say which base it was trained on: pass base_model=<folder, Hub id or loaded model>."
-        )
+        raise ValueError(f"{adapter} does not say which base it needs: pass base_model=<folder, Hub id or model>.")
     if not name.startswith("./"):
         return name
     inside = Path(name)
@@ -248,11 +244,8 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
             f"init_lora_weights one of {HARMLESS_STARTS}."
         )
     base.requires_grad_(False)
-    # PEFT imports bitsandbytes for any base, which takes a second, unless it seems not to be installed
-    unseen = patch.multiple("peft.tuners.lora.model", create=True, is_bnb_available=bool, is_bnb_4bit_available=bool)
     try:
-        with nullcontext() if getattr(base, "is_quantized", False) else unseen:
-            inject_adapter_in_model(LoraConfig(**config.lora), base)
+        inject_adapter_in_model(LoraConfig(**config.lora), base)
     except ValueError as error:
         linear = sorted({name.rpartition(".")[2] for name, m in base.named_modules() if isinstance(m, nn.Linear)})
         raise ValueError(

@@ -96,10 +96,7 @@ class E4SRecModel(Recommender):
         super().__init__(config)
         if base is None:
             if config.tuning == "lora" or config.base_config is None:
-                raise ValueError(
-                    "An E4SRec model needs a base: make one with E4SRecModel.from_base(base_model, item_embeddings)"
-                    " or load one with E4SRecModel.from_pretrained(...)."
-                )
+                raise ValueError("An E4SRec model needs a base: use E4SRecModel.from_base(…) or from_pretrained(…).")
             base_config = AutoConfig.for_model(**config.base_config)
             base = AutoModel.from_config(base_config, attn_implementation=config._attn_implementation)
         check_prompt(config, base)
@@ -231,8 +228,6 @@ class E4SRecModel(Recommender):
             ValueError: If the base does not fit, or a tensor is missing, surplus or misshapen; every one is named.
             TypeError: If an argument is not known.
         """
-        if kwargs.get("use_safetensors") is False or kwargs.get("weights_only") is False:
-            raise ValueError("Only safetensors files are read: leave out use_safetensors=False and weights_only=False.")
         hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
         commit = hub_commit(str(pretrained_model_name_or_path), **hub_arguments)
         if commit is not None:
@@ -257,10 +252,7 @@ class E4SRecModel(Recommender):
 
         base = None
         if config.tuning == "full" and (base_model is not None or "quantization_config" in base_arguments):
-            raise ValueError(
-                'A model with tuning="full" brings its base along, in float32: leave out base_model and '
-                "quantization_config."
-            )
+            raise ValueError('tuning="full" brings its base along, in float32: leave out base_model and quantization.')
         if config.tuning == "lora":
             hub_arguments.pop("subfolder", None)
             base = base_of_adapter(
@@ -299,6 +291,12 @@ class E4SRecModel(Recommender):
             super().save_pretrained(save_directory, *args, **kwargs)
         finally:
             self.config.base_model_name_or_path = recorded
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
+        """As `PreTrainedModel.push_to_hub`. A base that is a folder on this machine is a `ValueError`."""
+        if self.config.base_model_name_or_path and os.path.isdir(self.config.base_model_name_or_path):
+            raise ValueError("Nobody else has the base, a folder here: e4srec_hf.hub.push(…, with_base=True) sends it.")
+        return super().push_to_hub(repo_id, **kwargs)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -78,7 +78,9 @@ class KeptInstruction:
         return self
 
     def __exit__(self, *error: object) -> None:
-        _entered.set(_entered.get()[:-1])
+        active = _entered.get()
+        place = len(active) - 1 - active[::-1].index(self)  # the last one, whatever else was entered after it
+        _entered.set(active[:place] + active[place + 1 :])
 
     @staticmethod
     def of(model: PreTrainedModel) -> "KeptInstruction | None":
@@ -132,8 +134,7 @@ class PlainReader:
             return self.read(task, nothing, project, nothing[0], nothing[0] + 1)[:0]
         windows, response = windows_of(rows, preceding, task.max_history, shared=False), task.prompt[1]
         before, window_ids = self.instruction(task, int(windows.n_items.max())), windows.item_ids(ids)
-        n_before = 0 if isinstance(before, ReadInstruction) else len(before)
-        groups = groups_of_similar_length(n_before + windows.n_items + len(response))
+        groups = groups_of_similar_length(windows.n_items + len(response))
         states = []
         for group in groups:
             n_items = windows.n_items[group]
@@ -155,10 +156,12 @@ class PlainReader:
     def why_not_shared(self, task: ReadingTask, n_items: int) -> str:
         """Why rows cannot share the instruction; empty where the numerical check has found that they can."""
         base, (instruction, response) = task.base, task.prompt
-        attention = base.config.get_text_config()._attn_implementation
-        key = (attention, instruction.dtype, instruction.device, len(instruction), len(response))
+        config, n_prompt = base.config.get_text_config(), len(instruction) + len(response)
+        key = (config._attn_implementation, instruction.dtype, instruction.device, len(instruction), len(response))
         reason, longest = self._checked.get(key, ("", -1))
-        if not reason and longest < n_items:
+        if not reason and longest < n_items:  # longer ones come: check twice as long ones, if the base has positions
+            places = getattr(config, "max_position_embeddings", None) or 2**30
+            n_items = max(n_items, min(max(2 * n_items, 64), task.max_history, places - n_prompt))
             items = noise(base, 4, n_items)
             lengths = torch.tensor([n_items, n_items // 2, min(n_items, 1), 0], device=items.device)
             reason = difference(

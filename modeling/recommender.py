@@ -86,7 +86,9 @@ class Recommender(AtomicSaveMixin):
         logits = None if self.training else catalogue_scores(vectors, self.scoring_parts)  # (targets, vocab)
         samples_negatives = getattr(self.config, "loss", "ce") != "ce"
         if samples_negatives and self.training_loss is None:
-            raise RuntimeError(f"The loss {self.config.loss!r} is in e4srec_hf: prepare_for_training(model) adds it.")
+            if self.training:
+                raise RuntimeError(f"The loss {self.config.loss!r} is in e4srec_hf: call prepare_for_training(model).")
+            return CausalLMOutput(logits=logits)  # type: ignore[arg-type]
         if self.training_loss is not None and (self.training or samples_negatives):
             total = self.training_loss(self, vectors, targets, seen)
         else:

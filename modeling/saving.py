@@ -142,7 +142,10 @@ class AtomicSaveMixin(PreTrainedModel):
 
     def _copy_tokenizer(self, directory: Path) -> None:
         """Copy the item tokenizer from where the model was saved or loaded, if it has this catalogue."""
-        files = [self.file_beside(name) for name in TOKENIZER_FILES]
+        try:
+            files = [self.file_beside(name) for name in TOKENIZER_FILES]
+        except OSError:  # the folder or the repo is gone
+            return
         if None in files:
             return
         content = json.loads(Path(str(files[0])).read_text(encoding="utf-8"))
@@ -153,7 +156,7 @@ class AtomicSaveMixin(PreTrainedModel):
     def file_beside(self, name: str, token: str | bool | None = None) -> str | None:
         """A file that lies where the model was saved or loaded, in a folder or at a commit on the Hub."""
         source = self.config.name_or_path
-        if not source or os.path.isdir(source):
+        if not source or os.path.isdir(source) or os.path.isabs(source):
             return found if source and os.path.isfile(found := os.path.join(source, name)) else None
         commit = getattr(self.config, "_commit_hash", None)
         return cached_file(source, name, revision=commit, token=token, _raise_exceptions_for_missing_entries=False)

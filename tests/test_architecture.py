@@ -12,12 +12,15 @@ import e4srec_hf.modeling
 
 PACKAGE = Path(e4srec_hf.__file__).parent
 MODELING = Path(e4srec_hf.modeling.__file__).parent
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 #: Each room, and the rooms that it may import from. The ground floor is `modeling`, then `files`.
 ROOMS = {
     "modeling": set(),
     "version": set(),
     "paths": set(),
+    "errors": set(),
+    "terminal": set(),
     "registration": {"modeling"},
     "files": {"modeling"},
     "data": {"modeling", "files", "paths"},
@@ -29,23 +32,25 @@ ROOMS = {
     "training": {"hub", "cards", "evaluation", "data", "modeling", "files", "paths", "version"},
     "convert": {"training", "hub", "cards", "data", "modeling", "files", "paths"},
     "serving": {"hub", "data", "modeling", "files", "paths"},
+    "examples": {
+        *("training", "hub", "cards", "evaluation", "data", "modeling", "files", "paths", "errors", "terminal"),
+    },
     "cli": {
-        *("serving", "convert", "training", "catalogue", "hub", "preparation", "cards", "evaluation", "data"),
-        *("modeling", "files", "paths", "version"),
+        *("examples", "serving", "convert", "training", "catalogue", "hub", "preparation", "cards", "evaluation"),
+        *("data", "modeling", "files", "paths", "errors", "terminal", "version"),
     },
 }
-#: Installed with the package: scripts, which may import any room, and templates.
-NO_ROOMS = {"examples", "hub_cards"}
 #: The only module of the cards that training may import.
 DOOR_OF_CARDS = "cards.callback"
 
 
 def modules():
     """Path of each module, and its name below the package."""
-    for root, prefix in ((PACKAGE, ()), (MODELING, ("modeling",))):
+    outside = {"modeling": MODELING, "examples": EXAMPLES}
+    for root, prefix in ((PACKAGE, ()), *((folder, (name,)) for name, folder in outside.items())):
         for file in sorted(root.rglob("*.py")):
             parts = (*prefix, *file.relative_to(root).with_suffix("").parts)
-            if (parts[0] != "modeling" or root == MODELING) and parts[0] not in NO_ROOMS:
+            if parts[0] != "hub_cards" and (prefix or parts[0] not in outside):
                 yield file, parts
 
 

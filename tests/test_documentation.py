@@ -20,7 +20,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: Modules that have no page of the reference: they do the work of the modules that have one.
 INTERNAL = {
+    "e4srec_hf.errors",
     "e4srec_hf.paths",
+    "e4srec_hf.terminal",
     "e4srec_hf.registration",
     "e4srec_hf.version",
     "e4srec_hf.cards.markdown",

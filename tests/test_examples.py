@@ -181,7 +181,7 @@ def test_a_data_set_with_titles_hands_them_on(log):
     run("train", *flags, *QUICK)
     assert json.loads((log / "titled" / "sasrec" / "item_titles.json").read_text()) == world.titles
     text = (log / "titled" / "sasrec" / "README.md").read_text()
-    assert "No figures: no test targets have been ranked." in text
+    assert "No figures: no test targets have been ranked with these weights." in text
     assert AutoTokenizer.from_pretrained(log / "titled" / "sasrec").convert_ids_to_tokens(2) == next(iter(world.titles))
 
 

@@ -9,7 +9,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: Its words; by default those of the process.
     """
+    from ..errors import run_command
     from .app import call_app
-    from .errors import run_command
 
     run_command("e4srec", call_app, argv)

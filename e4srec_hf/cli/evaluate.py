@@ -32,7 +32,7 @@ def evaluate(
     from ..evaluation.reports import results_table
     from ..evaluation.saved_model import evaluate_saved_model
     from ..paths import check_exists
-    from .terminal import bars_only_on_terminals
+    from ..terminal import bars_only_on_terminals
 
     bars_only_on_terminals()
     check_exists(model)

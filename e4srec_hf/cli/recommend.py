@@ -20,7 +20,7 @@ def recommend(
     """Recommend what comes next, with the installed code: none of the repo is run."""
     from ..paths import check_exists
     from ..serving.recommending import as_lines, recommend_items
-    from .terminal import bars_only_on_terminals
+    from ..terminal import bars_only_on_terminals
 
     bars_only_on_terminals()
     check_exists(source)

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers.utils import logging
 
 from ..files import EVALUATION_NAME, read_json, write_json
 from ..modeling.saving import AtomicSaveMixin
 from .fingerprint import folder_fingerprint, model_fingerprint
 from .metrics import Estimate
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def load_evaluation(directory: str | os.PathLike[str], model: AtomicSaveMixin | 
         return Evaluation()
     fingerprint = folder_fingerprint(directory) if model is None else model_fingerprint(model)
     if content.pop("fingerprint", None) != fingerprint:
+        logger.warning_once(f"{path} has figures of other weights or another catalogue: they are not used.")
         return Evaluation()
     try:
         skew = content.pop("popularity_skew", None)

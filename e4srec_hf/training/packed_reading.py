@@ -139,6 +139,14 @@ def packing_of(model: Any) -> Verdict:
     return model.reader.packing(model.reading_task())
 
 
+def how_it_reads(model: Any) -> str:
+    """A sentence on how the targets of a history are read."""
+    verdict = packing_of(model)
+    if verdict.passed:
+        return "A history is read once for all of them."
+    return f"Each target is read in a row of its own, which takes much longer: {verdict.reason}."
+
+
 def select(windows: Windows, chosen: Tensor) -> tuple[Windows, Tensor]:
     """Some windows by their numbers in ascending order, ``(some,)``, and which of the targets are theirs."""
     number = torch.full_like(windows.row, -1).index_copy(0, chosen, torch.arange(len(chosen), device=chosen.device))

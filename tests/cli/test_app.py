@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from e4srec_hf.cli.errors import run_command
+from e4srec_hf.errors import run_command
 from tests.cli.running import fail, run, run_both
 
 COMMANDS = ["prepare", "train", "evaluate", "recommend", "push", "pull", "card", "verify", "import-reference"]

@@ -1,5 +1,7 @@
 """Loading takes what users of the Hub pass, and gives the same scores in any process."""
 
+import shutil
+
 import pytest
 import torch
 from transformers import AutoModel
@@ -55,8 +57,17 @@ def test_loading_info_names_nothing_that_is_missing_or_too_much(saved):
 @pytest.mark.parametrize("option", [{"use_safetensors": False}, {"weights_only": False}], ids=str)
 def test_nothing_is_unpickled_even_on_request(option, base_dir, item_table, tmp_path):
     E4SRecModel.from_base(base_dir, item_table).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="Only safetensors files are read"):
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
         AutoModel.from_pretrained(tmp_path, **option)
+
+
+def test_a_model_whose_folder_is_gone_is_saved_elsewhere(saved, tmp_path):
+    directory, logits = saved
+    model = AutoModel.from_pretrained(shutil.copytree(directory, tmp_path / "first"))
+    shutil.rmtree(tmp_path / "first")
+    model.save_pretrained(tmp_path / "second")
+    assert torch.equal(AutoModel.from_pretrained(tmp_path / "second")(*batch()).logits, logits)
 
 
 def test_a_mistyped_option_is_an_error(saved):

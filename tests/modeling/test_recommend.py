@@ -11,6 +11,7 @@ from e4srec_hf import SASRecConfig, SASRecModel
 from e4srec_hf.evaluation import ranking as evaluation_ranking
 from e4srec_hf.modeling import ranking
 from e4srec_hf.modeling.bases import lora_layers
+from e4srec_hf.modeling.reading import KeptInstruction
 from e4srec_hf.training.packed_reading import ReferenceReader
 from tests.conftest import BASE_CONFIGS, VOCAB, random_batch, ranks_of
 
@@ -74,6 +75,18 @@ def test_a_kept_instruction_is_read_once_for_all_calls_in_it_and_not_after_it(ma
     with torch.no_grad():
         assert torch.equal(model(ids, mask).logits, logits)
     assert shapes == [instruction, (len(ids), longest)]
+
+
+def test_kept_instructions_may_be_left_in_any_order(make_model):
+    one, other = make_model(), make_model()
+    first, second = one.kept_instruction(), other.kept_instruction()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    assert KeptInstruction.of(one) is None
+    assert KeptInstruction.of(other) is second
+    second.__exit__()
+    assert KeptInstruction.of(other) is None
 
 
 def test_a_kept_instruction_is_that_of_one_model_alone(make_model):

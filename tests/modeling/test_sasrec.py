@@ -142,6 +142,20 @@ def test_a_sampled_loss_equals_a_loop_over_the_sampled_negatives(kind):
     torch.testing.assert_close(loss, expected / len(targets), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["bce", "sampled_softmax"])
+def test_a_loss_of_the_library_is_missed_in_training_alone(kind):
+    model = make_sasrec(loss=kind)
+    ids, mask = random_batch()
+    labels = ids.masked_fill(mask == 0, -100)
+    output = model.eval()(ids, mask, labels=labels)
+    assert output.loss is None
+    assert torch.equal(
+        output.logits, prepare_for_training(make_sasrec(loss=kind).eval())(ids, mask, labels=labels).logits
+    )
+    with pytest.raises(RuntimeError, match=r"call prepare_for_training\(model\)"):
+        make_sasrec(loss=kind).train()(ids, mask, labels=labels)
+
+
 def test_negatives_are_drawn_evenly_from_the_unseen_items():
     seen = torch.tensor([[5, 2, 5, 0, 9], [3, 4, 6, 1, 10]]).repeat_interleave(20_000, 0)
     torch.manual_seed(0)

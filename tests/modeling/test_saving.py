@@ -237,7 +237,7 @@ def test_an_adapter_without_a_recorded_base_asks_for_one(make_model, base_dir, t
     base.config.name_or_path = ""
     model = make_model(base)
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="does not say which base it was trained on: pass base_model="):
+    with pytest.raises(ValueError, match="does not say which base it needs: pass base_model="):
         AutoModel.from_pretrained(tmp_path)
 
 

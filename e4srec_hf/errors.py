@@ -70,5 +70,5 @@ def _fail(program: str, message: str, status: int) -> None:
     sys.stdout.flush()
     rank = os.environ.get("RANK", "0")  # of several processes each may fail, for reasons of its own
     program = program if rank == "0" else f"{program} (process {rank})"
-    print(f"{program}: {message}", file=sys.stderr, flush=True)
+    print(f"{program}: {message}", file=sys.stderr, flush=True)  # noqa: T201 - this line is what the user reads
     sys.exit(status)
