@@ -296,7 +296,7 @@ class E4SRecModel(Recommender):
         """As `PreTrainedModel.push_to_hub`. A base that is a folder on this machine is a `ValueError`."""
         if self.config.base_model_name_or_path and os.path.isdir(self.config.base_model_name_or_path):
             raise ValueError("Nobody else has the base, a folder here: e4srec_hf.hub.push(…, with_base=True) sends it.")
-        return super().push_to_hub(repo_id, **kwargs)
+        return super().push_to_hub(repo_id, **kwargs)  # type: ignore[arg-type]
 
     @property
     def dtype(self) -> torch.dtype:
