@@ -41,12 +41,20 @@ def load_sequences(source: str, **columns: str) -> Dataset:
     elif path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
         table = load_from_disk(source)
     else:
+        if path.is_dir() and not _has_tables(path):
+            raise ValueError(f"{source}: no data set is in this folder. Give what e4srec prepare wrote, or a file.")
         table = load_dataset(source)
     if isinstance(table, DatasetDict):
         if list(table) != ["train"]:
             raise ValueError(f"{source} has the splits {list(table)}; expected whole sequences in one split, 'train'.")
         table = table["train"]
     return sequences_from_table(table, **columns)
+
+
+def _has_tables(folder: Path) -> bool:
+    """Whether `datasets` finds files in a folder; it would search all folders below for them, which may take long."""
+    suffixes = (*TABLE_READERS, ".csv", ".arrow")
+    return any(file.suffix in suffixes for pattern in ("*", "*/*") for file in folder.glob(pattern))
 
 
 def read_sequences(path: str | os.PathLike[str]) -> Dataset:

@@ -92,3 +92,10 @@ def test_sequences_load_from_text_parquet_json_lines_and_saved_folders(tmp_path)
     DatasetDict(train=table, test=table).save_to_disk(tmp_path / "splits")
     with pytest.raises(ValueError, match=r"has the splits \['train', 'test'\]"):
         load_sequences(str(tmp_path / "splits"))
+
+
+def test_a_folder_without_a_data_set_is_named_and_not_searched(tmp_path):
+    (tmp_path / "some" / "where" / "deep").mkdir(parents=True)
+    (tmp_path / "some" / "where" / "deep" / "log.parquet").touch()
+    with pytest.raises(ValueError, match="no data set is in this folder"):
+        load_sequences(str(tmp_path))
