@@ -248,6 +248,7 @@ class E4SRecModel(Recommender):
         base_arguments["dtype"] = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
         config._attn_implementation = base_arguments.setdefault("attn_implementation", config._attn_implementation)
         config._commit_hash = commit
+        config.name_or_path = str(pretrained_model_name_or_path)
         weights_file = str(cached_file(pretrained_model_name_or_path, WEIGHTS_NAME, **hub_arguments))
 
         base = None

@@ -64,5 +64,7 @@ def with_sampled_negatives(
         seed: Seed of the draw.
     """
     if source.isdecimal():
+        if int(source) < 1:
+            raise ValueError("A target needs at least 1 sampled negative to be ranked among, not 0.")
         return with_candidates(split, draw_negatives(sequences, items, count=int(source), seed=seed))
     return with_candidates(split, read_negatives(source))

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from ..data import tokenize_histories
-from ..data.item_tokenizer import item_catalogue
+from ..data.item_tokenizer import check_vocabulary, item_catalogue
 from ..hub.pull import item_titles
 from ..hub.verify.findings import printable
 
@@ -63,6 +63,7 @@ def recommend_items(
     batch = tokenize_histories(tokenizer, [list(history)], on_unknown=on_unknown)
     base = {} if base_model is None else {"base_model": base_model}
     model = AutoModel.from_pretrained(source, **base, **local)
+    check_vocabulary(tokenizer, model.config.vocab_size)
     if torch.cuda.is_available():
         model = model.to("cuda")
     best = model.recommend(

@@ -186,6 +186,8 @@ def parse_arguments(
             or f"what is {' '.join(unknown)} meant for? Only flags are taken."
         )
     check_arguments(model, sasrec)
+    if not 0 < training.num_train_epochs < 1e6:
+        raise UsageError(f"--num_train_epochs must be a number above 0, not {training.num_train_epochs}")
     return data, model, sasrec, training
 
 
@@ -243,6 +245,8 @@ def check_arguments(model: ModelArguments, sasrec: SASRecArguments) -> None:
     Raises:
         UsageError: If there is one.
     """
+    if not 0 < sasrec.sasrec_epochs < 1e6:
+        raise UsageError(f"--sasrec_epochs must be a number above 0, not {sasrec.sasrec_epochs}")
     if model.max_targets is not None and model.max_targets < 1:
         raise UsageError(f"--max_targets must be at least 1, not {model.max_targets}")
     for name, share in (

@@ -38,3 +38,8 @@ def test_users_without_negatives_are_named():
     with pytest.raises(ValueError, match=r"1 user\(s\) have no negatives: 'v'"):
         with_candidates(SEQUENCES, {"u": ["c"]})
     assert with_candidates(SEQUENCES, {"u": ["c"], "v": ["d"]})["candidates"][:] == [["c"], ["d"]]
+
+
+def test_no_negatives_are_refused():
+    with pytest.raises(ValueError, match="at least 1 sampled negative"):
+        with_sampled_negatives(None, "0", sequences=None, items=[])

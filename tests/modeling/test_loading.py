@@ -62,6 +62,15 @@ def test_nothing_is_unpickled_even_on_request(option, base_dir, item_table, tmp_
         AutoModel.from_pretrained(tmp_path, **option)
 
 
+def test_the_item_tokenizer_goes_along_whichever_class_loads(base_dir, item_table, item_tokenizer, tmp_path):
+    E4SRecModel.from_base(base_dir, item_table).save_pretrained(tmp_path / "first", tokenizer=item_tokenizer)
+    for loads in (AutoModel, E4SRecModel):
+        loads.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / loads.__name__)
+        names = ("tokenizer.json", "tokenizer_config.json")
+        for name in names:
+            assert (tmp_path / loads.__name__ / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+
+
 def test_a_model_whose_folder_is_gone_is_saved_elsewhere(saved, tmp_path):
     directory, logits = saved
     model = AutoModel.from_pretrained(shutil.copytree(directory, tmp_path / "first"))
