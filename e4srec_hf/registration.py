@@ -4,12 +4,16 @@
 something short happens after each: our configurations and models are registered, the models by stand-ins that import
 them when one is loaded.
 
+Packages of transformers replace themselves in `sys.modules` while they are imported. A thread that asked for one in the
+meantime keeps the module that was replaced, which has nothing in it; it is made to ask the new one.
+
 PEFT imports bitsandbytes whether a base is quantized or not, which takes a second. It is imported here for quantized
 bases alone: `peft.helpers` does without it, and LoRA asks for it once something else has imported it, as a quantized
 base does.
 """
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -26,8 +30,11 @@ def register_with_transformers() -> None:
     sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__qualname__ != _Watcher.__qualname__]
     sys.meta_path.insert(0, _Watcher())
     for name, follow in AFTER_IMPORT.items():
-        if name in sys.modules and not _is_being_imported(name):
-            follow(sys.modules[name])
+        if name not in sys.modules:
+            continue
+        module = import_module(name)  # another thread may be importing it: this waits for it
+        if not _is_being_imported(name):
+            follow(module)
 
 
 def _configuration(model_type: str) -> Any:
@@ -69,10 +76,24 @@ def _ask_for_bitsandbytes_late(lora: ModuleType) -> None:
             setattr(lora, name, lambda ask=is_available: "bitsandbytes" in sys.modules and ask())
 
 
+def _ask_what_replaced_it(package: ModuleType) -> None:
+    lazy = sys.modules[package.__name__]
+    if lazy is not package:
+        package.__getattr__ = lambda name: getattr(lazy, name)  # type: ignore[method-assign]
+
+
+def _nothing(module: ModuleType) -> None:
+    pass
+
+
 #: What follows the import of a module.
 AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
+    "transformers": _ask_what_replaced_it,
+    "transformers.models": _ask_what_replaced_it,
+    "transformers.models.auto": _ask_what_replaced_it,
     "transformers.models.auto.configuration_auto": _register_configurations,
     "transformers.models.auto.modeling_auto": _register_models,
+    "peft.helpers": _nothing,  # while it is imported, there is no bitsandbytes
     "peft.tuners.lora.model": _ask_for_bitsandbytes_late,
 }
 
@@ -88,7 +109,7 @@ class _Watcher(MetaPathFinder):
         Raises:
             ModuleNotFoundError: If it is `peft.helpers` that asks for bitsandbytes.
         """
-        if fullname == "bitsandbytes" and _is_being_imported("peft.helpers"):
+        if fullname == "bitsandbytes" and "peft.helpers" in _executed_here():
             raise ModuleNotFoundError("peft.helpers does without bitsandbytes.", name=fullname)
         if fullname not in AFTER_IMPORT:
             return None
@@ -116,8 +137,21 @@ class _Loader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module, then do what follows."""
-        self.loader.exec_module(module)
+        executed = _executed_here()
+        executed.append(module.__name__)
+        try:
+            self.loader.exec_module(module)
+        finally:
+            executed.remove(module.__name__)
         AFTER_IMPORT[module.__name__](module)
+
+
+_thread = threading.local()
+
+
+def _executed_here() -> list[str]:
+    """The watched modules that this thread is executing."""
+    return vars(_thread).setdefault("executed", [])
 
 
 def _is_being_imported(name: str) -> bool:

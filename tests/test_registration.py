@@ -80,3 +80,60 @@ import bitsandbytes
 print(lora.is_bnb_available(), lora.is_bnb_4bit_available())
 """)
     assert done.stdout.split() == ["False", "False", "True", "True"]
+
+
+PAUSE = """
+import sys, threading, time
+from importlib.abc import MetaPathFinder
+
+class Pause(MetaPathFinder):
+    reached = threading.Event()
+
+    def __init__(self, name):
+        self.name = name
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname == self.name and not self.reached.is_set():
+            self.reached.set()
+            time.sleep(0.3)  # in which other threads reach what this one is importing
+
+def together(pause, first, *others):
+    sys.meta_path.insert(0, Pause(pause))
+    errors = []
+
+    def run(code):
+        try:
+            exec(code, {})
+        except BaseException as error:
+            errors.append(f"{code}: {error!r}")
+
+    threads = [threading.Thread(target=run, args=[code]) for code in (first, *others)]
+    threads[0].start()
+    assert Pause.reached.wait(60)
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+"""
+
+
+@pytest.mark.parametrize("code", ["from transformers import AutoModel", "import transformers; transformers.AutoConfig"])
+def test_threads_that_import_transformers_at_once_all_get_it(code):
+    run(f"{PAUSE}\nimport e4srec_hf\ntogether('transformers.dependency_versions_check', *[{code!r}] * 6)")
+
+
+def test_auto_classes_that_another_thread_is_importing_are_registered_with(folder):
+    run(f"""{PAUSE}
+together("transformers.models.auto.auto_factory", "from transformers import AutoModel", "import e4srec_hf")
+from transformers import AutoModel
+AutoModel.from_pretrained({str(folder)!r})
+""")
+
+
+@pytest.mark.slow
+def test_bitsandbytes_is_there_for_other_threads_while_peft_is_imported():
+    run(f"""{PAUSE}
+import e4srec_hf
+together("bitsandbytes", "import peft", "import bitsandbytes")
+""")
