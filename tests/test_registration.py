@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+import threading
+from importlib.abc import Loader
+from types import ModuleType
 
 import pytest
 
-from e4srec_hf import SASRecConfig, SASRecModel
+from e4srec_hf import SASRecConfig, SASRecModel, registration
 from e4srec_hf.data import build_item_tokenizer
 
 ORDERS = [
@@ -131,9 +134,23 @@ AutoModel.from_pretrained({str(folder)!r})
 """)
 
 
-@pytest.mark.slow
-def test_bitsandbytes_is_there_for_other_threads_while_peft_is_imported():
-    run(f"""{PAUSE}
-import e4srec_hf
-together("bitsandbytes", "import peft", "import bitsandbytes")
-""")
+def test_only_the_thread_that_imports_peft_is_told_that_there_is_no_bitsandbytes():
+    watcher = registration._Watcher()
+    found = []
+
+    def ask():
+        try:
+            found.append(watcher.find_spec("bitsandbytes", None))
+        except ModuleNotFoundError as error:
+            found.append(error.name)
+
+    class Helpers(Loader):
+        def exec_module(self, module):
+            ask()
+            other = threading.Thread(target=ask)
+            other.start()
+            other.join()
+
+    registration._Loader(Helpers()).exec_module(ModuleType("peft.helpers"))
+    ask()
+    assert found == ["bitsandbytes", None, None]
