@@ -9,6 +9,7 @@ ranked once, at the end.
 """
 
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import set_seed
@@ -24,14 +25,15 @@ from e4srec_hf.training.adapter import adapter_settings, check_access, find_base
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
 from e4srec_hf.training.checkpoints import find_checkpoints
 from e4srec_hf.training.packed_reading import how_it_reads
-from e4srec_hf.training.progress import heading, say, show_epochs
+from e4srec_hf.training.progress import heading, say, show_epochs, warn
 from e4srec_hf.training.results import (
     baselines,
-    rank_tests,
+    rank,
     save_results,
     save_sample,
     show_results,
     targets_to_rank,
+    what_went_wrong,
 )
 from e4srec_hf.training.sasrec import as_saved, finished_sasrec, train_sasrec
 
@@ -100,21 +102,28 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         return
 
     rankers = baselines(item_vectors, dataset.train, tokenizer, training.device)
-    trained = [Path(item_vectors)] if Path(item_vectors) == output / "sasrec" else []
+    folders = {"SASRec": Path(item_vectors)} if Path(item_vectors) == output / "sasrec" else {}
     if model is not None:
         rankers["E4SRec"] = (model, tokenizer)
+        folders["E4SRec"] = output
+    protocol: dict[str, Any] = {"exclude_seen": data.exclude_seen, "batch_size": training.per_device_eval_batch_size}
+    validation = rank(rankers, {"validation": dataset.validation}, **protocol)["validation"]
+    if model is not None:
         save_trained(model, tokenizer, output)
-        trained.append(output)
-    reports = rank_tests(rankers, tests, exclude_seen=data.exclude_seen, batch_size=training.per_device_eval_batch_size)
-    save_results(trained, reports, rankers, dataset, tokenizer, exclude_seen=data.exclude_seen)
+    reports = rank(rankers, tests, **protocol)
+    wrong = what_went_wrong(validation, dataset.validation, tokenizer, folders)
+    save_results(folders, reports, rankers, dataset, tokenizer, validation=validation, wrong=wrong)
     show_results(reports)
     if data.dataset == "demo" and model is not None:
         save_sample(model, tokenizer, dataset.test[0], dataset.titles, output)
-    say(f"\nSaved to {trained[-1]}")
+    saved = list(folders.values())[-1]
+    say(f"\nSaved to {saved}")
+    for line in wrong.values():
+        warn(line)
     if training.push_to_hub:
         repo = training.hub_model_id or output.absolute().name
         info = push_folder(
-            trained[-1],
+            saved,
             repo,
             private=training.hub_private_repo,
             token=training.hub_token,

@@ -9,17 +9,20 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoTokenizer
 
 from e4srec_hf import cli
+from e4srec_hf.cards.markdown import plain
 from e4srec_hf.cards.model_card import refresh_model_card
 from e4srec_hf.data import load_sequences, make_demo_world, sequences_sha256
 from e4srec_hf.examples import train
 from e4srec_hf.hub.datasets import save_dataset
 from e4srec_hf.preparation import prepare
 from e4srec_hf.training import sasrec
+from tests.cli.running import run_both
 
 EXAMPLES = Path(train.__file__).parent
 QUICK = [
@@ -161,6 +164,34 @@ def test_training_leaves_cards_of_both_models(trained, log):
         )  # the example calls the folder, and nothing else
         refresh_model_card(folder)
         assert (folder / "README.md").read_text() == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vectors", ["SASRec", "given"])
+def test_a_training_that_led_nowhere_says_so_on_stderr_in_the_figures_and_on_the_card(vectors, log, tmp_path):
+    flags = ["--dataset", log / "log.txt", "--output_dir", tmp_path, *QUICK, "--learning_rate", "1e-7"]
+    if vectors == "given":
+        np.save(tmp_path / "vectors.npy", np.zeros((52, 8), np.float32))
+        flags += ["--item_embeddings", tmp_path / "vectors.npy", "--rank_test", "false"]
+    out, errors = run_both("train", *flags)
+    assert "WARNING" not in out
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert errors.count("\nWARNING: ") == len(evaluation["warnings"])
+    line = evaluation["warnings"][-1]
+    assert f"\nWARNING: {line}\n" in errors
+    assert line.startswith("E4SRec is below") or line.startswith("E4SRec cannot be told from a random order")
+    assert "learning rate of at most 1e-07" in line
+    assert set(evaluation["validation"]) == {"popularity", "E4SRec"} | ({"SASRec"} if vectors == "SASRec" else set())
+    for report in evaluation["validation"].values():
+        assert report["n_users"] == 80
+    card = (tmp_path / "README.md").read_text()
+    assert f"> **Warning:** {plain(line)}\n" in card
+    if vectors == "SASRec":
+        curve = json.loads((tmp_path / "training.json").read_text())["stages"]["SASRec"]
+        assert evaluation["validation"]["SASRec"]["metrics"]["ndcg@10"]["value"] == pytest.approx(
+            curve["selected"]["ndcg@10"], abs=1e-6
+        )
+        assert "E4SRec" not in (tmp_path / "sasrec" / "README.md").read_text().partition("## Use")[0]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Facts of a training for the model card: data, settings, seeds, versions, hardware, time, learning curves."""
 
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -77,11 +78,24 @@ def package_versions() -> dict[str, str]:
 
 
 def describe_training(arguments: TrainingArguments, state: TrainerState, seconds: float) -> dict[str, Any]:
-    """One training: ``seconds``, its ``curve``, and the entry of the curve whose weights were ``selected``, if any."""
+    """One training as plain values.
+
+    Returns:
+        ``seconds``; ``steps``; ``learning_rate``, the highest; ``not_finite``, the last step at whose log the loss was
+        NaN or infinite, if any; the ``curve``, and its entry whose weights were ``selected``, if any.
+    """
     curve = learning_curve(state)
     best = state.best_global_step if arguments.load_best_model_at_end else None
     selected = next((entry for entry in curve if entry["step"] == best), None)
-    return {"seconds": round(seconds, 1), "selected": selected, "curve": curve}
+    broken = [int(entry["step"]) for entry in state.log_history if not math.isfinite(entry.get("loss", 0))]
+    return {
+        "seconds": round(seconds, 1),
+        "steps": state.global_step,
+        "learning_rate": arguments.learning_rate,
+        "not_finite": max(broken, default=None),
+        "selected": selected,
+        "curve": curve,
+    }
 
 
 def describe_hardware(arguments: TrainingArguments) -> dict[str, Any]:

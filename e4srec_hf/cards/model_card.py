@@ -78,6 +78,7 @@ def refresh_model_card(
             base_revision=plain(getattr(config, "base_model_revision", None) or ""),
             random_base=facts.get("random_base", False),
             repo_id=python_literal(repo_id or os.fspath(directory)),
+            warnings=[plain(warning) for warning in evaluation.warnings],
             results=_results(evaluation.reports),
             picture=CURVES_NAME if drawn or Path(directory, CURVES_NAME).is_file() else None,
             n_items=config.vocab_size - FIRST_ITEM_ID,

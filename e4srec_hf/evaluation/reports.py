@@ -84,10 +84,14 @@ class Evaluation:
     Attributes:
         reports: Kind of ranking (``full``, ``sampled``) to model name to report, without the ranks.
         popularity_skew: What `popularity_skew` found; ``None`` where it was not measured.
+        validation: Model name to its report on the validation targets, without the ranks.
+        warnings: What went wrong with the training, a sentence or two each.
     """
 
     reports: dict[str, dict[str, RankingReport]] = field(default_factory=dict)
     popularity_skew: dict[str, Any] | None = None
+    validation: dict[str, RankingReport] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def save_reports(
@@ -95,6 +99,8 @@ def save_reports(
     directory: str | os.PathLike[str],
     *,
     popularity_skew: Mapping[str, Any] | None = None,
+    validation: Mapping[str, RankingReport] | None = None,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write ``evaluation.json`` beside a saved model, with the model's fingerprint.
 
@@ -102,11 +108,15 @@ def save_reports(
         reports: Kind of ranking (``full``, ``sampled``) to model name to report.
         directory: Folder of the model that was evaluated.
         popularity_skew: What `popularity_skew` found.
+        validation: Model name to its report on the validation targets.
+        warnings: What went wrong with the training; the card shows it.
     """
     content: dict[str, Any] = {"fingerprint": folder_fingerprint(directory)}
+    if warnings:
+        content["warnings"] = list(warnings)
     if popularity_skew is not None:
         content["popularity_skew"] = dict(popularity_skew)
-    for kind, rows in reports.items():
+    for kind, rows in {**reports, **({"validation": validation} if validation else {})}.items():
         content[kind] = {name: report.to_dict() for name, report in rows.items()}
     write_json(Path(directory, EVALUATION_NAME), content)
 
@@ -130,7 +140,7 @@ def load_evaluation(directory: str | os.PathLike[str], model: AtomicSaveMixin | 
         logger.warning_once(f"{path} has figures of other weights or another catalogue: they are not used.")
         return Evaluation()
     try:
-        skew = content.pop("popularity_skew", None)
+        skew, warnings = content.pop("popularity_skew", None), list(content.pop("warnings", []))
         reports = {
             kind: {name: RankingReport.from_dict(report) for name, report in rows.items()}
             for kind, rows in content.items()
@@ -139,7 +149,7 @@ def load_evaluation(directory: str | os.PathLike[str], model: AtomicSaveMixin | 
         raise ValueError(
             f"{path} does not hold the reports of evaluations ({error!r}): remove it, and evaluate the model again."
         ) from error
-    return Evaluation(reports, skew)
+    return Evaluation(reports, skew, reports.pop("validation", {}), warnings)
 
 
 def load_reports(directory: str | os.PathLike[str]) -> dict[str, dict[str, RankingReport]]:

@@ -200,6 +200,7 @@ def make_parser(prog: str | None = None) -> HfArgumentParser:
         output_dir="outputs/e4srec",
         per_device_eval_batch_size=128,
         logging_strategy="epoch",
+        logging_nan_inf_filter=False,  # a loss that is not a number is to be seen
         dataloader_pin_memory=torch.cuda.is_available(),
         lr_scheduler_type="cosine",
         restore_callback_states_from_checkpoint=True,  # patience goes on where it was

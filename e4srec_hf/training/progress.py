@@ -25,6 +25,13 @@ def say(text: str) -> None:
         print(text, flush=True)  # noqa: T201 - a training tells what it does
 
 
+def warn(text: str) -> None:
+    """Print a warning to stderr, in the main process only."""
+    if PartialState().is_main_process:
+        sys.stdout.flush()
+        print(f"\nWARNING: {text}", file=sys.stderr, flush=True)  # noqa: T201 - not a matter of logging levels
+
+
 def heading(title: str) -> None:
     """Print the heading of a stage."""
     say(f"\n{title}\n{'-' * len(title)}")

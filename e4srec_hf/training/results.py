@@ -1,6 +1,6 @@
-"""What follows a training: test targets ranked by the model and the baselines, and the figures saved beside it."""
+"""What follows a training: targets ranked by the model and the baselines, and the figures saved beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..cards.callback import refresh_model_card
+from ..cards.callback import load_facts, refresh_model_card
 from ..data import item_catalogue, tokenize_histories, with_sampled_negatives
 from ..data.item_vectors import is_sasrec
 from ..data.opening import TrainingData
@@ -16,7 +16,8 @@ from ..evaluation import PopularityModel, RankingReport, evaluate_ranking, popul
 from ..files import SAMPLE_NAME, TITLES_NAME, write_json
 from ..modeling import E4SRecModel, SASRecModel
 from .arguments import DataArguments
-from .progress import heading, say
+from .outcome import ndcg_of_random_order, shortfalls
+from .progress import heading, say, warn
 
 #: A model, and the item tokenizer whose tokens it reads.
 Ranker = tuple[Any, PreTrainedTokenizerBase]
@@ -55,36 +56,51 @@ def baselines(
     return rankers
 
 
-def rank_tests(
-    rankers: Mapping[str, Ranker], tests: Mapping[str, Dataset], *, exclude_seen: bool, batch_size: int
+def rank(
+    rankers: Mapping[str, Ranker], targets_by_kind: Mapping[str, Dataset], *, exclude_seen: bool, batch_size: int
 ) -> Reports:
-    """Rank the test targets with every model."""
+    """Rank targets with every model."""
     return {
         kind: {
             name: evaluate_ranking(ranker, targets, items, exclude_seen=exclude_seen, batch_size=batch_size)
             for name, (ranker, items) in rankers.items()
         }
-        for kind, targets in tests.items()
+        for kind, targets in targets_by_kind.items()
     }
 
 
+def what_went_wrong(
+    reports: Mapping[str, RankingReport],
+    validation: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    folders: Mapping[str, Path],
+) -> dict[str, str]:
+    """Name of a model to what is wrong with it, from its report on validation and the facts in its folder."""
+    facts = {name: load_facts(folder)["stages"][name] for name, folder in folders.items()}
+    exclude_seen = reports["popularity"].exclude_seen
+    of_random_order = ndcg_of_random_order(validation["item_ids"], tokenizer, exclude_seen=exclude_seen)
+    return shortfalls(reports, facts, of_random_order=of_random_order, n_items=len(item_catalogue(tokenizer)))
+
+
 def save_results(
-    folders: Sequence[str | Path],
+    folders: Mapping[str, Path],
     reports: Reports,
     rankers: Mapping[str, Ranker],
     dataset: TrainingData,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    exclude_seen: bool,
+    validation: Mapping[str, RankingReport],
+    wrong: Mapping[str, str],
 ) -> None:
     """Add to the folders of the models: figures, how far the models lean towards popular items, titles and the card."""
     skew = None
     if reports:
         models = {name: ranker for name, ranker in rankers.items() if name != "popularity"}
+        exclude_seen = validation["popularity"].exclude_seen
         skew = popularity_skew(models, dataset.train, dataset.test, tokenizer, exclude_seen=exclude_seen)
-    for folder in map(Path, folders):
-        if reports:
-            save_reports(reports, folder, popularity_skew=skew)
+    for name, folder in folders.items():
+        warnings = [line for model, line in wrong.items() if name in ("E4SRec", model)]
+        save_reports(reports, folder, popularity_skew=skew, validation=validation, warnings=warnings)
         if dataset.titles:
             write_json(folder / TITLES_NAME, dataset.titles)
         refresh_model_card(folder)

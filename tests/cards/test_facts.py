@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import math
 import platform
 
 import pytest
@@ -91,6 +92,18 @@ def test_the_selected_epoch_is_that_of_the_best_weights_if_they_are_loaded(tmp_p
     assert found["seconds"] == 12.3
     assert found["selected"] == found["curve"][0] == {"epoch": 1.0, "step": 3, "ndcg@10": -0.5}
     assert describe_training(arguments(tmp_path), state, 1.0)["selected"] is None
+
+
+def test_the_last_loss_that_was_not_a_number_is_known_by_its_step(tmp_path):
+    state = TrainerState(global_step=30)
+    state.log_history = [
+        {"loss": loss, "epoch": n, "step": 10 * n} for n, loss in enumerate((math.nan, math.inf, 2.0), start=1)
+    ]
+    found = describe_training(arguments(tmp_path, learning_rate=0.5), state, 1.0)
+    assert (found["steps"], found["learning_rate"], found["not_finite"]) == (30, 0.5, 20)
+    assert [entry["step"] for entry in found["curve"]] == [30]
+    state.log_history = state.log_history[2:]
+    assert describe_training(arguments(tmp_path), state, 1.0)["not_finite"] is None
 
 
 def test_facts_are_added_to_those_there_are(tmp_path):

@@ -1,0 +1,113 @@
+"""Whether a training led anywhere: its models against what is simpler, on validation, and what to change."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from ..data.item_tokenizer import item_token_ids
+from ..evaluation import RankingReport
+from ..modeling.histories import FIRST_ITEM_ID
+
+#: The metric that decides, as in the selection of epochs.
+METRIC = "ndcg@10"
+#: Each trained model, with what it has to be better than.
+SIMPLER = {"SASRec": ("popularity",), "E4SRec": ("SASRec", "popularity")}
+#: The flags of each model: learning rate, epochs, batch size, dropout.
+FLAGS = {
+    "SASRec": ("--sasrec_learning_rate", "--sasrec_epochs", "--sasrec_batch_size", "--sasrec_dropout"),
+    "E4SRec": (
+        "--learning_rate",
+        "--num_train_epochs",
+        "--per_device_train_batch_size",
+        "--lora_dropout or --base_dropout",
+    ),
+}
+
+
+def ndcg_of_random_order(
+    histories: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase, *, exclude_seen: bool
+) -> float:
+    """NDCG@10 that an order drawn at random has in expectation, for the last item of each history.
+
+    Args:
+        histories: Raw item ids; rows whose last item is not in the catalogue are left out.
+        tokenizer: The item tokenizer.
+        exclude_seen: Whether the items before the last are hidden. A target among them is a miss.
+    """
+    gain = np.cumsum(1 / np.log2(np.arange(2, 12)))  # of the first n places together, n from 1
+    n_items, found = len(tokenizer) - FIRST_ITEM_ID, []
+    for items in histories:
+        *history, target = item_token_ids(tokenizer, items)
+        if target < FIRST_ITEM_ID:
+            continue
+        hidden = {token for token in history if token >= FIRST_ITEM_ID} if exclude_seen else set()
+        n_shown = n_items - len(hidden)
+        found.append(0.0 if target in hidden else gain[min(n_shown, 10) - 1] / n_shown)
+    return float(np.mean(found))
+
+
+def shortfalls(
+    reports: Mapping[str, RankingReport],
+    facts: Mapping[str, Mapping[str, Any]],
+    *,
+    of_random_order: float,
+    n_items: int,
+) -> dict[str, str]:
+    """What went wrong with each model, in one line: its figures, the likely cause, and what to change.
+
+    Args:
+        reports: Name to report on validation: ``popularity``, ``SASRec``, ``E4SRec``, those that there are.
+        facts: Name of a model that was trained to its entry in ``training.json``.
+        of_random_order: [`ndcg_of_random_order`] of the same targets.
+        n_items: Size of the catalogue.
+
+    Returns:
+        Name of a model to its line; no entry for a model with which nothing is wrong.
+    """
+    found = {}
+    for name in (name for name in SIMPLER if name in reports):
+        report, training = reports[name], facts.get(name)
+        below = [other for other in SIMPLER[name] if other in reports and _value(reports[other]) > _value(report)]
+        problems = [f"is below {' and '.join(below)}"] if below else []
+        if report.metrics[METRIC].low <= of_random_order:
+            problems.append(f"cannot be told from a random order ({of_random_order:.4f})")
+        if training is not None and training["not_finite"] is not None:
+            problems.append(f"had a loss that is not a number up to step {training['not_finite']:,}")
+        if problems:
+            figures = ", ".join(f"{label} {_figures(reports[label])}" for label in (name, *below))
+            advice = (
+                "It was not trained in this run: does --item_embeddings name a model of this data set?"
+                if training is None
+                else _advice(name, training, n_items)
+            )
+            found[name] = (
+                f"{name} {', and '.join(problems)}, on validation. NDCG@10: {figures}; {report.protocol}. {advice}"
+            )
+    return found
+
+
+def _value(report: RankingReport) -> float:
+    return report.metrics[METRIC].value
+
+
+def _figures(report: RankingReport) -> str:
+    ndcg, hr = report.metrics[METRIC], report.metrics["hr@10"]
+    return f"{ndcg.value:.4f} [{ndcg.low:.4f}, {ndcg.high:.4f}] (HR@10 {hr.value:.4f})"
+
+
+def _advice(name: str, training: Mapping[str, Any], n_items: int) -> str:
+    """The likely cause, and the flags that change it."""
+    rate, epochs, batch, dropout = FLAGS[name]
+    made = f"It made {training['steps']:,} steps with a learning rate of at most {training['learning_rate']:g}"
+    losses = [entry["loss"] for entry in training["curve"] if "loss" in entry]
+    on_validation = [entry[METRIC] for entry in training["curve"] if METRIC in entry]
+    if training["not_finite"] is not None or (losses and losses[-1] > min(losses[0], math.log(n_items))):
+        return f"{made} and its loss did not fall: the rate is probably too high. Lower {rate}."
+    if on_validation and on_validation[-1] < 0.9 * max(on_validation):
+        return (
+            f"{made} and fell behind its best epoch: it overfits, or learns too fast. Lower {rate}, or raise {dropout}."
+        )
+    return f"{made}: probably too few, or too small ones. Raise {rate} or {epochs}, or lower {batch} for more steps."
