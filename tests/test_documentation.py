@@ -20,6 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: Modules that have no page of the reference: they do the work of the modules that have one.
 INTERNAL = {
+    "e4srec_hf.base_models",
     "e4srec_hf.errors",
     "e4srec_hf.paths",
     "e4srec_hf.terminal",

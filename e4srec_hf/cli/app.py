@@ -1,6 +1,7 @@
 """The commands put together. Their words are read by typer; ``--top-k`` and ``--top_k`` are the same."""
 
 import difflib
+import re
 from typing import Any, NoReturn
 
 import typer
@@ -73,6 +74,20 @@ def call_app(argv: list[str]) -> Any:
         _explain(error)
     except typer.Abort as error:
         raise KeyboardInterrupt from error
+    except (OSError, ValueError) as error:
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (_with_flags(error.args[0], argv[0]),)
+        raise
+
+
+def _with_flags(message: str, command: str) -> str:
+    """A message of the library with the flags of a command in the place of Python's arguments."""
+    parameters = typer.main.get_command(app).commands[command.replace("_", "-")].params  # type: ignore[attr-defined]
+    for parameter in parameters:
+        flag = next((name for name in parameter.opts if name.startswith("--")), None)
+        if flag is not None:
+            message = re.sub(rf"\b{parameter.name}=(<[^>]*>)?( to from_pretrained)?", flag, message)
+    return message
 
 
 def _check_command(name: str) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .parameters import BaseModel, Revision, Source, Token
+from .parameters import BaseModel, LoadIn4bit, LoadIn8bit, Revision, Source, Token
 
 
 def recommend(
@@ -14,6 +14,8 @@ def recommend(
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also recommend items of the history.")] = False,
     skip_unknown: Annotated[bool, typer.Option("--skip-unknown", help="Ignore ids that are not known.")] = False,
     base_model: BaseModel = None,
+    load_in_4bit: LoadIn4bit = False,
+    load_in_8bit: LoadIn8bit = False,
     revision: Revision = None,
     token: Token = None,
 ) -> None:
@@ -33,6 +35,8 @@ def recommend(
         exclude_seen=not include_seen,
         on_unknown="unk" if skip_unknown else "error",
         base_model=base_model,
+        load_in_4bit=load_in_4bit,
+        load_in_8bit=load_in_8bit,
         revision=revision,
         token=token,
     )

@@ -16,42 +16,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base_models import check_base_weights
 from ..cards.facts import add_facts
 from ..cards.model_card import refresh_model_card
-from ..data import build_item_tokenizer, catalogue_of
-from ..data.description import without_folders
+from ..data import build_item_tokenizer, catalogue_of, load_sequences
+from ..data.description import describe_data, without_folders
 from ..modeling import E4SRecModel
-from ..modeling.configuration_e4srec import PAPER_INSTRUCTION
 from ..modeling.saving import compare_shapes, staged_directory
 from ..training.saving import save_trained
+from .reference_files import REFERENCE, REFERENCE_RESPONSE, find_adapter, read_adapter, read_item_table, table_of
 from .reference_lora import lora_settings_and_weights, peft_name
-from .tensor_files import load_named_tensors, load_tensors
-
-#: What its template puts after the items: one line break less than the paper's Alpaca prompt (`PAPER_RESPONSE`).
-REFERENCE_RESPONSE = "\n### Response:\n"
-
-#: Its tensors besides those of the base; they have the same names here.
-HEADS = ("input_proj.weight", "input_proj.bias", "score.weight")
-
-
-def read_item_table(path: str | os.PathLike[str]) -> Tensor:
-    """Read an item table of the reference, such as ``SASRec_item_embed.pkl``.
-
-    Args:
-        path: A pickle, a file that `torch.save` wrote, or a ``.safetensors`` file, with one matrix.
-
-    Returns:
-        ``(items + 1, item dimension)`` float32, on the CPU; row 0 is padding.
-
-    Raises:
-        ValueError: If the file holds something else, or would run code: see [`load_tensors`].
-    """
-    content = load_tensors(path)
-    tensors = [content] if isinstance(content, Tensor) else list(content.values())
-    if len(tensors) != 1 or tensors[0].dim() != 2 or not tensors[0].is_floating_point():
-        found = [f"{tuple(tensor.shape)} of {tensor.dtype}" for tensor in tensors[:5]]
-        raise ValueError(f"{path} holds {len(tensors)} tensor(s), {found}; expected one matrix with a row an item.")
-    return tensors[0].to(torch.float32, copy=True)
 
 
 def import_item_embeddings(
@@ -75,11 +49,15 @@ def import_item_embeddings(
     file = Path(file)
     if file.suffix != ".safetensors":
         raise ValueError(f"{file} must end in .safetensors.")
-    rows = read_item_table(item_embeddings)
+    rows = read_item_table(item_embeddings).to(torch.float32, copy=True)
     if sequences is not None:
         items = catalogue_of(sequences)
-        check_item_numbers(items, len(rows), item_embeddings)
-        rows = _our_rows(rows, [int(item) for item in items])
+        if Path(item_embeddings).suffix != ".npy":  # row 0 is padding
+            numbers = item_numbers(items, len(rows) - 1, item_embeddings)
+        else:
+            numbers = item_numbers(items, len(rows), item_embeddings, padded=False)
+            rows = torch.cat([rows.mean(dim=0, keepdim=True), rows])
+        rows = _our_rows(rows, [int(item) + 1 - numbers.start for item in items])
     with staged_directory(file.parent) as stage:
         save_file({"item_embeddings.weight": rows}, stage / file.name, metadata={"format": "pt"})
     return rows
@@ -91,139 +69,132 @@ def import_reference(
     base_model: str | os.PathLike[str],
     item_embeddings: str | os.PathLike[str],
     adapter: str | os.PathLike[str],
-    sequences: Dataset,
+    sequences: Dataset | str | os.PathLike[str],
     lora: str | os.PathLike[str] | None = None,
     lora_alpha: float | None = None,
     base_model_revision: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    instruction: str = PAPER_INSTRUCTION,
-    response: str = REFERENCE_RESPONSE,
+    instruction: str | None = None,
+    response: str | None = None,
     max_history: int | None = None,
+    quantized: str | None = None,
     **hub_arguments: Any,
 ) -> None:
     """Turn a model that the reference trained (``task_type="sequential"``) into a folder that `AutoModel` loads.
 
-    The weights of the base are not read: its config and its tokenizer are enough.
+    So is one of RecBole 3's E4SRec, whose tensors say so by their names. The weights of the base are not read: its
+    config and its tokenizer are enough. The base is recorded as float32, as both compute what is not in 8 bits.
 
     Args:
         directory: The folder to write; a new or an empty one.
         base_model: Hub id or folder of the base that it was trained on.
-        item_embeddings: Its item table, ``SASRec_item_embed.pkl``; see [`read_item_table`].
-        adapter: ``adapter.pth``, or ``pytorch_model.bin`` of a checkpoint; or a safetensors file with such names.
-        sequences: The sequences it was trained on. They tell that the item table belongs to them, and how long
-            histories are.
+        item_embeddings: Its item table, ``SASRec_item_embed.pkl`` or RecBole's ``.npy``; see [`read_item_table`].
+        adapter: ``adapter.pth``, or ``pytorch_model.bin`` of a checkpoint; a safetensors file with such names; or the
+            output folder that has one of them, itself or in its last checkpoint.
+        sequences: The sequences it was trained on, or what `load_sequences` reads them from. They tell that the item
+            table belongs to them, and how long histories are; the card names them.
         lora: The folder with ``adapter_config.json`` and ``adapter_model.bin`` or ``.safetensors``, where ``adapter``
             has no LoRA weights; by default the folder that ``adapter`` lies in.
-        lora_alpha: ``lora_alpha`` of the training, where the LoRA weights come from ``adapter``, which does not say it.
-            The reference's default is 16.
+        lora_alpha: ``lora_alpha`` of the training, where the LoRA weights come from ``adapter`` and no
+            ``adapter_config.json`` beside it says it. The default of the reference and of RecBole is 16.
         base_model_revision: Revision of the base on the Hub.
         tokenizer: The text tokenizer of the base, for the prompt. Found beside the base by default.
-        instruction: Prompt text before the items; by default the reference's.
-        response: Prompt text after the items; by default the reference's.
-        max_history: How many of the last items the model sees. The reference never cuts histories; by default it is
-            the length of the longest sequence.
+        instruction: Prompt text before the items; by default that of the reference, or of RecBole.
+        response: Prompt text after the items; by default theirs.
+        max_history: How many of the last items the model sees. The reference never cuts histories: by default it is
+            the length of the longest sequence. RecBole's default is 50.
+        quantized: How the base was quantized in training, for the card: ``"8 bits"``, say. Nothing else changes.
         hub_arguments: ``token``, ``cache_dir``, …, for the base.
 
     Raises:
         FileExistsError: If ``directory`` holds something.
         ValueError: If a tensor is missing, surplus or misshapen, the files do not belong together, the model read user
-            vectors (``task_type="general"``), LoRA has settings that this package does not carry over, or a file would
-            run code. All that is wrong is named, and nothing is written.
+            vectors (``task_type="general"``), LoRA has settings that this package does not carry over, a file would
+            run code, or the base could not be loaded later. All that is wrong is named, and nothing is written.
         OSError: If a file or the base cannot be found.
     """
     if Path(directory).is_dir() and any(Path(directory).iterdir()):
         raise FileExistsError(f"{directory} is not empty: import to a new folder.")
-    table = read_item_table(item_embeddings)
-    check_item_numbers(catalogue_of(sequences), len(table), item_embeddings)
-    heads, lora_weights = _split(load_named_tensors(adapter), table, adapter)
-    settings, lora_weights = lora_settings_and_weights(lora_weights, adapter, lora, lora_alpha)
+    check_base_weights(base_model, revision=base_model_revision, token=hub_arguments.get("token"))
+    source = "unnamed" if isinstance(sequences, Dataset) else os.fspath(sequences)
+    if not isinstance(sequences, Dataset):
+        sequences = load_sequences(source)
+    given, file = read_item_table(item_embeddings), find_adapter(adapter)
+    tensors = read_adapter(file)
+    table = table_of(tensors, given, item_embeddings, file)
+    items = item_numbers(catalogue_of(sequences), len(table) - 1, item_embeddings, padded=tensors.origin is REFERENCE)
+    settings, lora_weights = lora_settings_and_weights(tensors.lora, file, lora, lora_alpha)
     all_rows = range(1, len(table))
+    heads = {**tensors.heads, "item_embeddings.weight": _our_rows(table, all_rows)}
     if "score.weight" in heads:
-        heads["score.weight"] = _our_rows(_score_with_padding(heads["score.weight"], len(table), adapter), all_rows)
-    heads["item_embeddings.weight"] = _our_rows(table, all_rows)
+        heads["score.weight"] = _our_rows(_score_with_padding(heads["score.weight"], len(table), file), all_rows)
 
+    longest = tensors.origin.max_history or max(map(len, sequences["item_ids"]))
     model = E4SRecModel.from_base(
         _base_without_weights(base_model, base_model_revision, **hub_arguments),
         heads["item_embeddings.weight"],
         tokenizer=tokenizer,
         base_model_revision=base_model_revision,
-        instruction=instruction,
-        response=response,
-        max_history=max(map(len, sequences["item_ids"])) if max_history is None else max_history,
+        instruction=tensors.origin.instruction if instruction is None else instruction,
+        response=REFERENCE_RESPONSE if response is None else response,
+        max_history=longest if max_history is None else max_history,
         lora=settings,
         head="linear",
         **hub_arguments,
     )
-    _fill(model, heads, lora_weights, adapter)
-    save_trained(model, build_item_tokenizer([str(row) for row in all_rows]), directory)
-    settings = {
-        "imported from": "files of the reference implementation, github.com/HestiaSky/E4SRec",
+    _fill(model, heads, lora_weights, file)
+    save_trained(model, build_item_tokenizer([str(number) for number in items]), directory)
+    told = {
+        "imported from": f"files of {tensors.origin.name}",
         "item_embeddings": Path(item_embeddings).name,
-        "adapter": Path(adapter).name,
+        "adapter": os.path.relpath(file, adapter) if Path(adapter).is_dir() else file.name,
         "base_model": without_folders(os.fspath(base_model)),
+        "base in training": quantized or "not recorded",
         "lora": model.config.lora,
-        "instruction": instruction,
-        "response": response,
+        "instruction": model.config.instruction,
+        "response": model.config.response,
         "max_history": model.config.max_history,
     }
-    add_facts(directory, {"settings": settings})
+    add_facts(directory, {"data": describe_data(source, sequences, len(items)), "settings": told})
     refresh_model_card(directory)
 
 
-def check_item_numbers(items: Sequence[str], n_rows: int, table: Any) -> None:
-    """Refuse item ids that are not the row numbers of an item table of the reference.
+def item_numbers(items: Sequence[str], n_items: int, table: Any, *, padded: bool = True) -> range:
+    """The numbers of the items in the order of their rows, as the sequences count them: from 1, or from 0.
 
     Args:
         items: The catalogue of the sequences.
-        n_rows: Rows of the table, padding included.
+        n_items: Rows of the table, without one for padding.
         table: What the message calls the table.
+        padded: Whether the table has a row for padding, so that items can only be counted from 1.
 
     Raises:
-        ValueError: If an id is no whole number from 1 on, or the highest is not the last row.
+        ValueError: If an id is no whole number, or the highest is not the last row.
     """
-    unknown = [item for item in items if not re.fullmatch("[1-9][0-9]*", item)]
+    first = 1 if padded else 0
+    unknown = [item for item in items if not re.fullmatch("0|[1-9][0-9]*", item) or int(item) < first]
     if unknown:
         raise ValueError(
-            f"{len(unknown)} item id(s) of the sequences are not whole numbers from 1 on, "
-            f"{', '.join(map(repr, unknown[:5]))} among them. Row i of {table} is item i (row 0 is padding): "
-            "give the sequence file that the reference was trained on, with its numbers."
+            f"{len(unknown)} item id(s) of the sequences are not whole numbers from {first} on, "
+            f"{', '.join(map(repr, unknown[:5]))} among them. "
+            + (f"Row i of {table} is item i (row 0 is padding)" if padded else f"The rows of {table} are items")
+            + ": give the sequence file that it was trained on, with its numbers."
+            + (' Ids from 0 are those of the reference\'s other task, "general".' if padded and "0" in items else "")
         )
     highest = max(map(int, items), default=0)
-    if highest != n_rows - 1:
+    if not padded and highest == n_items and "0" not in items:
+        first = 1
+    if highest != n_items - 1 + first:
         raise ValueError(
-            f"{table} has {n_rows} rows, padding and items 1 to {n_rows - 1}, but the items of the sequences go up to "
-            f"{highest}: they do not belong together."
+            f"{table} has {n_items + padded} rows, {'padding and ' if padded else ''}items {first} to "
+            f"{n_items - 1 + first}, but the items of the sequences go up to {highest}: they do not belong together."
         )
+    return range(first, first + n_items)
 
 
 def _our_rows(theirs: Tensor, rows: Sequence[int]) -> Tensor:
     """``(items + 1, width)``, padding first, to ``[PAD]``, ``[UNK]`` and the items in ``rows``."""
     return torch.cat([theirs[:1], theirs.new_zeros(1, theirs.shape[1]), theirs[list(rows)]])  # (vocab, width)
-
-
-def _split(
-    tensors: dict[str, Tensor], table: Tensor, adapter: str | os.PathLike[str]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The heads, and the LoRA weights under PEFT's names. What is neither is the frozen base, or is refused."""
-    users = tensors.pop("user_embeds.weight", None)  # one row, unused, where the model reads no users
-    projects_users = any(name.startswith("user_proj.") for name in tensors)
-    if (projects_users and users is None) or (users is not None and len(users) > 1):
-        raise ValueError(
-            f'{adapter} has vectors of users (user_proj): it was trained with task_type="general", which reads the '
-            "user before the items. E4SRec as this package has it reads items only "
-            '(task_type="sequential"). An early version of the reference saved user_proj with these too, unused: '
-            "if that is the case, save the file again without it."
-        )
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("user_proj.")}
-    own_table = tensors.pop("input_embeds.weight", table)
-    if own_table.shape != table.shape or not torch.equal(own_table.to(torch.float32), table):
-        raise ValueError(f"{adapter} was trained on another item table (input_embeds) than the one that was given.")
-    heads = {name: tensors.pop(name).to(torch.float32, copy=True) for name in HEADS if name in tensors}
-    lora = {name.removeprefix("llama_model."): tensor for name, tensor in tensors.items() if ".lora_" in name}
-    unknown = [name for name in tensors if ".lora_" not in name and not name.startswith("llama_model.")]
-    if unknown:
-        raise ValueError(f"{adapter} has tensors that have no place here: {', '.join(unknown[:5])}")
-    return heads, {name.removeprefix("lora_weights."): tensor for name, tensor in lora.items()}
 
 
 def _score_with_padding(score: Tensor, n_rows: int, adapter: str | os.PathLike[str]) -> Tensor:
@@ -241,7 +212,7 @@ def _score_with_padding(score: Tensor, n_rows: int, adapter: str | os.PathLike[s
 def _base_without_weights(name: str | os.PathLike[str], revision: str | None, **hub_arguments: Any) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(str(name), revision=revision, trust_remote_code=False, **hub_arguments)
     with torch.device("meta"):
-        return AutoModel.from_config(config, trust_remote_code=False)
+        return AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
 
 
 def _fill(

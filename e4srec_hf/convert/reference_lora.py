@@ -1,6 +1,5 @@
-"""The LoRA of the reference implementation: its weights, and the settings that say how they are used."""
+"""The LoRA of an imported model: its weights, and the settings that say how they are used."""
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -10,9 +9,12 @@ from typing import Any
 from peft import LoraConfig
 from torch import Tensor
 
+from ..files import read_json
 from ..modeling.configuration_e4srec import PAPER_LORA
 from .tensor_files import load_named_tensors
 
+#: PEFT's settings of a LoRA.
+CONFIG_FILE = "adapter_config.json"
 #: Fields of an ``adapter_config.json`` that say how the weights are used; they are carried over.
 CARRIED_LORA_FIELDS = (
     *PAPER_LORA,
@@ -50,7 +52,8 @@ def lora_settings_and_weights(
         weights: The LoRA weights in the adapter's own file; may be none.
         adapter: That file.
         folder: The folder that PEFT saved; by default the one that ``adapter`` lies in.
-        lora_alpha: What the weights in the adapter's own file are scaled by, divided by their rank.
+        lora_alpha: What the weights in the adapter's own file are scaled by, divided by their rank; needed where no
+            ``adapter_config.json`` is beside it.
 
     Returns:
         Fields of `LoraConfig`, and the weights under PEFT's names.
@@ -63,6 +66,8 @@ def lora_settings_and_weights(
         raise ValueError(f"There are LoRA weights in {adapter} and, by lora=, in {folder}: give one of them.")
     if not weights:
         return _peft_folder(Path(adapter).parent if folder is None else Path(folder), lora_alpha)
+    if (config := _config_beside(Path(adapter).parent)) is not None:
+        return _settings(config, lora_alpha), weights
     if lora_alpha is None:
         raise ValueError(
             f"{adapter} does not say by how much its LoRA weights are scaled: pass lora_alpha= of the training "
@@ -75,21 +80,34 @@ def lora_settings_and_weights(
     return {"r": ranks.pop(), "lora_alpha": lora_alpha, "target_modules": sorted(modules)}, weights
 
 
+def _config_beside(folder: Path) -> Path | None:
+    """What PEFT said of the LoRA in a folder; for a checkpoint, also in the output folder around it."""
+    folders = [folder, folder.parent] if folder.name.startswith("checkpoint-") else [folder]
+    return next((found for place in folders if (found := place / CONFIG_FILE).exists()), None)
+
+
 def _peft_folder(folder: Path, lora_alpha: float | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    config_file = folder / "adapter_config.json"
+    config = folder / CONFIG_FILE
     files = [folder / name for name in ("adapter_model.safetensors", "adapter_model.bin") if (folder / name).exists()]
-    if not config_file.exists() or not files:
+    if not config.exists() or not files:
         raise FileNotFoundError(
-            f"{folder} has no adapter_config.json with an adapter_model.safetensors or .bin: give the folder that the "
+            f"{folder} has no adapter_config.json with an adapter_model.safetensors or .bin: pass the folder that the "
             "reference saved its LoRA weights to with lora=."
         )
-    fields = json.loads(config_file.read_text(encoding="utf-8"))
-    check_lora_fields(fields, config_file)
+    weights = load_named_tensors(files[0])
+    if not weights:
+        raise ValueError(
+            f"{files[0]} is empty, as some versions of PEFT left it: give a checkpoint of the training as the adapter."
+        )
+    return _settings(config, lora_alpha), weights
+
+
+def _settings(config: Path, lora_alpha: float | None) -> dict[str, Any]:
+    fields = read_json(config)
+    check_lora_fields(fields, config)
     if lora_alpha not in (None, fields.get("lora_alpha")):
-        raise ValueError(f"lora_alpha={lora_alpha} was passed, but {config_file} says {fields.get('lora_alpha')}.")
-    return {name: fields[name] for name in CARRIED_LORA_FIELDS if fields.get(name) is not None}, load_named_tensors(
-        files[0]
-    )
+        raise ValueError(f"lora_alpha={lora_alpha} was passed, but {config} says {fields.get('lora_alpha')}.")
+    return {name: fields[name] for name in CARRIED_LORA_FIELDS if fields.get(name) is not None}
 
 
 def check_lora_fields(fields: Mapping[str, Any], file: Any) -> None:

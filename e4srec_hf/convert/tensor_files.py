@@ -14,11 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
 #: How a file begins that `torch.save` wrote: as a zip archive, or with the number of its older format.
+NUMPY_START = b"\x93NUMPY"
 ZIP_START, OLDER_TORCH_START = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 #: The instructions of a pickle that build plain values, name something of the list below and call it.
@@ -36,8 +39,8 @@ def load_tensors(path: str | os.PathLike[str]) -> Tensor | dict[str, Tensor]:
     """Read the tensors of a file to the CPU, and run nothing.
 
     Args:
-        path: A pickle, a file that `torch.save` wrote, or a ``.safetensors`` file. It holds a tensor, or dictionaries
-            of tensors, one inside the other.
+        path: A pickle, a file that `torch.save` wrote, a ``.npy`` or a ``.safetensors`` file. It holds a tensor, or
+            dictionaries of tensors, one inside the other.
 
     Returns:
         The tensor; or the tensors by their names, those of inner dictionaries joined with a dot, as in
@@ -52,7 +55,9 @@ def load_tensors(path: str | os.PathLike[str]) -> Tensor | dict[str, Tensor]:
         start = file.read(len(OLDER_TORCH_START))
     try:
         if Path(path).suffix == ".safetensors":
-            content = load_file(path)
+            content: Any = load_file(path)
+        elif start.startswith(NUMPY_START):
+            content = torch.from_numpy(_native(np.load(path, allow_pickle=False)))
         elif start.startswith(ZIP_START):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         elif start == OLDER_TORCH_START:
@@ -73,6 +78,11 @@ def load_tensors(path: str | os.PathLike[str]) -> Tensor | dict[str, Tensor]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a tensor or a dictionary of tensors.")
     return {name: _checked(value, f"{path}: {name}") for name, value in _leaves(content)}
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """An array in the order of bytes and axes that torch reads."""
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
 def load_named_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -5,11 +5,9 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-
 from ..data import tokenize_histories
-from ..data.item_tokenizer import check_vocabulary, item_catalogue
+from ..data.item_tokenizer import item_catalogue
+from ..data.saved_models import load_saved_model, load_saved_tokenizer
 from ..hub.pull import item_titles
 from ..hub.verify.findings import printable
 
@@ -36,6 +34,8 @@ def recommend_items(
     exclude_seen: bool = True,
     on_unknown: str = "error",
     base_model: str | os.PathLike[str] | None = None,
+    load_in_4bit: bool = False,
+    load_in_8bit: bool = False,
     **hub_arguments: Any,
 ) -> list[Recommended]:
     """Load a model with the installed code and recommend what comes after a history, the best first.
@@ -47,6 +47,8 @@ def recommend_items(
         exclude_seen: Whether items of the history are left out.
         on_unknown: ``"error"`` refuses ids that are not in the catalogue, ``"unk"`` ignores them.
         base_model: Another base than the recorded one.
+        load_in_4bit: Quantize the base to 4 bits.
+        load_in_8bit: Quantize the base to 8 bits.
         hub_arguments: ``revision``, ``token``, …, for a Hub id.
 
     Returns:
@@ -54,18 +56,12 @@ def recommend_items(
 
     Raises:
         OSError: If the model or its base cannot be found.
-        ValueError: If an id is not known, or ``top_k`` is larger than the catalogue.
+        ValueError: If there is no model of this package, an id is not known, or ``top_k`` is larger than the catalogue.
     """
-    local = {"trust_remote_code": False, **hub_arguments}  # without it, transformers would ask
-    if base_model is not None and AutoConfig.from_pretrained(source, **local).model_type != "e4srec":
-        raise ValueError(f"{source} is no E4SRec model: it has no base to take another one for.")
-    tokenizer = AutoTokenizer.from_pretrained(source, **local)
+    tokenizer = load_saved_tokenizer(source, **hub_arguments)
     batch = tokenize_histories(tokenizer, [list(history)], on_unknown=on_unknown)
-    base = {} if base_model is None else {"base_model": base_model}
-    model = AutoModel.from_pretrained(source, **base, **local)
-    check_vocabulary(tokenizer, model.config.vocab_size)
-    if torch.cuda.is_available():
-        model = model.to("cuda")
+    base = {"base_model": base_model, "load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
+    model = load_saved_model(source, tokenizer, **base, **hub_arguments)  # type: ignore[arg-type]
     best = model.recommend(
         **batch.to(model.get_input_embeddings().weight.device),
         top_k=min(10, len(item_catalogue(tokenizer))) if top_k is None else top_k,

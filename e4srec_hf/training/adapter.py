@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from huggingface_hub import HfApi
-from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, TrainingArguments
+from transformers import AutoConfig, AutoTokenizer, TrainingArguments
 
+from ..base_models import check_base_weights, quantization
 from ..paths import check_exists
 from .arguments import ModelArguments
 from .progress import say
@@ -18,7 +18,8 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
     """Look for the base and the item vectors, and ask the Hub who may push, before anything is trained.
 
     Raises:
-        ValueError: If the base's config, or a tokenizer for the prompt, cannot be found, or the token is not known.
+        ValueError: If the base's config, or a tokenizer for the prompt, cannot be found, its weights are in files that
+            are not read, or the token is not known.
         FileNotFoundError: If there is no such folder or file.
     """
     if training.push_to_hub:
@@ -35,6 +36,7 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
         AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
         if arguments.instruction or arguments.response:
             AutoTokenizer.from_pretrained(arguments.base_model, trust_remote_code=False)
+        check_base_weights(arguments.base_model)
     except (OSError, ValueError) as error:
         raise ValueError(f"--base_model {arguments.base_model} cannot be used: {error}") from error
 
@@ -80,9 +82,5 @@ def adapter_settings(arguments: ModelArguments) -> dict[str, Any]:
         "item_dropout": arguments.item_dropout,
         "base_dropout": arguments.base_dropout,
     }
-    if arguments.load_in_4bit:
-        settings["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-        )
-        settings["device_map"] = {"": PartialState().device}
+    settings |= quantization(arguments.load_in_4bit, arguments.load_in_8bit, PartialState().device)
     return settings

@@ -88,6 +88,9 @@ class ModelArguments:
     made_base_layers: int = field(default=2, metadata={"help": "Layers of the base that is made."})
     made_base_heads: int = field(default=2, metadata={"help": "Attention heads of the base that is made."})
     load_in_4bit: bool = field(default=False, metadata={"help": "Quantize the base to 4 bits (bitsandbytes, NF4)."})
+    load_in_8bit: bool = field(
+        default=False, metadata={"help": "Quantize the base to 8 bits (bitsandbytes, LLM.int8)."}
+    )
     item_embeddings: str | None = field(
         default=None,
         metadata={
@@ -248,6 +251,8 @@ def check_arguments(model: ModelArguments, sasrec: SASRecArguments) -> None:
     """
     if not 0 < sasrec.sasrec_epochs < 1e6:
         raise UsageError(f"--sasrec_epochs must be a number above 0, not {sasrec.sasrec_epochs}")
+    if model.load_in_4bit and model.load_in_8bit:
+        raise UsageError("--load_in_4bit and --load_in_8bit exclude each other: leave one of them out.")
     if model.max_targets is not None and model.max_targets < 1:
         raise UsageError(f"--max_targets must be at least 1, not {model.max_targets}")
     for name, share in (

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from e4srec_hf.training.saving import save_trained
+from tests.convert.the_reference import files, reference, sequences
+
+__all__ = ["files", "reference", "sequences"]
 
 
 @pytest.fixture

@@ -1,0 +1,86 @@
+"""A base before it is loaded: how it is quantized, and whether its weights are in files that are read."""
+
+import json
+import logging
+import os
+import shlex
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import OfflineModeIsEnabled
+from transformers import BitsAndBytesConfig
+
+#: The pickles that transformers reads and writes as safetensors.
+TORCH_WEIGHTS = "pytorch_model*.bin"
+#: Files of weights in formats that are not read.
+OTHER_WEIGHTS = (
+    *(TORCH_WEIGHTS, "model*.bin", "consolidated*.pth", "model*.pt", "model*.pth"),
+    *("*.gguf", "tf_model*.h5", "flax_model*.msgpack"),
+)
+
+
+def quantization(load_in_4bit: bool, load_in_8bit: bool, device: Any) -> dict[str, Any]:
+    """The arguments of ``from_base`` and ``from_pretrained`` that quantize a base with bitsandbytes; none if not asked.
+
+    Args:
+        load_in_4bit: NF4, computed in bfloat16.
+        load_in_8bit: LLM.int8, as the reference implementation loads its base.
+        device: Where the base goes: a quantized model cannot be moved later.
+
+    Raises:
+        ValueError: If both are asked for.
+    """
+    if load_in_4bit and load_in_8bit:
+        raise ValueError("load_in_4bit and load_in_8bit exclude each other: leave one of them out.")
+    if not (load_in_4bit or load_in_8bit):
+        return {}
+    # it would say in every layer that inputs are rounded
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    config = (
+        BitsAndBytesConfig(load_in_8bit=True)
+        if load_in_8bit
+        else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def check_base_weights(
+    name: str | os.PathLike[str], *, revision: str | None = None, token: str | bool | None = None
+) -> None:
+    """Refuse a base whose weights are all in files that are not read, before work is spent on it.
+
+    A base without any weights passes: an import does not need them. So does one on the Hub in offline mode.
+
+    Args:
+        name: Folder or Hub id.
+        revision: Revision on the Hub.
+        token: For the Hub.
+
+    Raises:
+        ValueError: It names a file, and says how to convert it.
+    """
+    if os.path.isdir(name):
+        files = [file.name for file in Path(name).iterdir()]
+    else:
+        try:
+            files = HfApi(token=token).list_repo_files(os.fspath(name), revision=revision)
+        except OfflineModeIsEnabled:
+            return
+    others = sorted(file for file in files if any(fnmatch(file, pattern) for pattern in OTHER_WEIGHTS))
+    if not others or any(file.endswith(".safetensors") for file in files):
+        return
+    name, way_out = os.fspath(name), "give a copy of it in that format"
+    if any(fnmatch(file, TORCH_WEIGHTS) for file in others):
+        source, target = json.dumps(name), json.dumps(f"{os.path.basename(os.path.abspath(name))}-safetensors")
+        code = (
+            "from transformers import AutoModelForCausalLM as Model, AutoTokenizer as Words; "
+            f"[Part.from_pretrained({source}).save_pretrained({target}) for Part in (Model, Words)]"
+        )
+        way_out = f"if you trust it, convert it once and give the new folder: python -c {shlex.quote(code)}"
+    raise ValueError(
+        f"The weights of the base {name} are in {', '.join(others[:3])}{', …' if len(others) > 3 else ''}. "
+        f"Only safetensors files are read, because a pickle can run code: {way_out}"
+    )
