@@ -1,82 +1,110 @@
-"""Open raw files: local, at a URL, on the Hub or in a zip archive; compressed or not."""
+"""Names of raw files: find them, split them, show them, and say why one cannot be read."""
 
-import bz2
 import gzip
-import hashlib
-import io
 import lzma
-import shutil
+import os
+import stat
+import tarfile
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit, urlunsplit
 
-import fsspec
 from fsspec.core import url_to_fs
 
 from .errors import PreparationError
 
-DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
-}
-#: Errors raised by a corrupt or truncated compressed file.
-DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
-BLOCK = 1 << 23
+#: Errors raised by a corrupt or truncated compressed file or archive.
+CORRUPTION = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+#: Errors raised while reading a file.
+READING_ERRORS = (*CORRUPTION, OSError, UnicodeError, NotImplementedError)
+#: Files that hold others; ``zip://member::archive`` names one of them.
+CONTAINERS = ("zip", "tar", "xlsx")
 
 
-class HashedStream(io.RawIOBase):
-    """A stream that hashes and counts the bytes read from it."""
+class Member(NamedTuple):
+    """A file in an archive, or a sheet of a workbook."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream, self.digest, self.size = stream, hashlib.sha256(), 0
+    kind: str
+    name: str
+    container: str
 
-    def readable(self) -> bool:
-        """Always true."""
-        return True
+    def __str__(self) -> str:
+        return f"{self.kind}://{self.name}::{self.container}"
 
-    def readinto(self, buffer: Any) -> int:
-        """Read, hash and count up to ``len(buffer)`` bytes."""
-        data = self.stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self.digest.update(data)
-        self.size += len(data)
-        return len(data)
 
-    def finish(self) -> dict[str, Any]:
-        """Read the rest; return hash and size of the whole file."""
-        while self.read(BLOCK):
-            pass
-        return {"sha256": self.digest.hexdigest(), "bytes": self.size}
+def as_member(path: str) -> Member | None:
+    """Split ``zip://member::archive``; ``None`` if the path names no member."""
+    kind, _, rest = path.partition("://")
+    name, separator, container = rest.partition("::")
+    return Member(kind, name, container) if kind in CONTAINERS and separator else None
 
 
 def find_files(paths: Sequence[str]) -> list[str]:
     """Resolve paths and patterns: a pattern with ``*`` gives all matching files, sorted.
 
+    Members of archives are not looked up, only the archives.
+
     Raises:
-        PreparationError: If a file does not exist, is a folder or is given twice.
+        PreparationError: If a file does not exist, cannot be reached, is no regular file or is given twice.
     """
-    found = []
+    found: list[str] = []
     for path in paths:
-        system, name = _open_system(path)
-        if system.exists(name):
-            if system.isdir(name):
-                raise PreparationError(
-                    f"{public_name(path)} is a folder: give its files, for example "
-                    f"{public_name(path).rstrip('/')}/*.json.gz"
-                )
-            found.append(path)
-            continue
-        matches = [match for match in sorted(system.glob(name)) if not system.isdir(match)] if "*" in path else []
-        if not matches:
-            raise PreparationError(f"{public_name(path)}: there is no such file.")
-        found += [cast(str, system.unstrip_protocol(match)) if "://" in path else match for match in matches]
+        with explained(path):
+            member = as_member(path)
+            if member is None:
+                found += _find(path)
+            else:
+                found += [str(member._replace(container=file)) for file in find_files([member.container])]
     if len(set(found)) < len(found):
         raise PreparationError("A file is given twice: its interactions would count twice.")
     return found
+
+
+def _find(path: str) -> list[str]:
+    system, name = _open_system(path)
+    try:
+        _check_kind(system.info(name), path)
+    except FileNotFoundError as error:
+        matches = [match for match in sorted(system.glob(name)) if not system.isdir(match)] if "*" in path else []
+        if not matches:
+            raise PreparationError(_why_missing(path, error)) from error
+        for match in matches:
+            _check_kind(system.info(match), match)
+        return [cast(str, system.unstrip_protocol(match)) if "://" in path else match for match in matches]
+    return [path]
+
+
+def _check_kind(info: dict[str, Any], path: str) -> None:
+    name = public_name(path)
+    if info["type"] == "directory":
+        raise PreparationError(f"{name} is a folder: give its files, for example {name.rstrip('/')}/*.json.gz")
+    if info["type"] != "file":
+        raise PreparationError(
+            f"{name} is not a regular file but {_kind(path)}: write its content into a file, and give that."
+        )
+
+
+def _kind(path: str) -> str:
+    mode = os.stat(path).st_mode
+    kinds = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+    return next((kind for test, kind in kinds.items() if test(mode)), "something else")
+
+
+def _why_missing(path: str, error: FileNotFoundError) -> str:
+    name, cause = public_name(path), error.__cause__
+    if "://" in path:
+        status = getattr(cause, "status", None)
+        if cause is None or isinstance(cause, FileNotFoundError) or status == 404:
+            return f"{name}: there is no such file."
+        return f"{name} cannot be reached: " + (f"the server answers {status}" if status else str(cause))
+    if os.path.islink(path):
+        return f"{name} is a link to {os.readlink(path)}, which is not there."
+    folder = Path(path).parent
+    return f"{name}: there is no {f'folder {folder}' if not folder.is_dir() else 'such file'}."
 
 
 def _open_system(path: str) -> tuple[Any, str]:
@@ -88,6 +116,8 @@ def _open_system(path: str) -> tuple[Any, str]:
 
 def recorded_name(path: str) -> str:
     """Name of a file in the written data set: a local file without its folders, a URL without secrets."""
+    if member := as_member(path):
+        return str(member._replace(container=recorded_name(member.container)))
     if "://" not in path:
         return Path(path).name
     if "::" in path:
@@ -102,45 +132,33 @@ def public_name(path: str) -> str:
 
 
 @contextmanager
-def open_raw(path: str) -> Iterator[HashedStream]:
-    """Open a file as stored, without decompressing it."""
-    with fsspec.open(path, "rb") as stream:
-        yield HashedStream(cast(IO[bytes], stream))
+def explained(path: str) -> Iterator[None]:
+    """Turn the errors of opening and reading a file into one line that names it."""
+    try:
+        yield
+    except READING_ERRORS as error:
+        raise why_unreadable(path, error) from error
+    except Exception as error:
+        if "://" not in path or isinstance(error, PreparationError):
+            raise
+        # each library for remote files has errors of its own
+        raise PreparationError(f"{public_name(path)} cannot be reached: {error or type(error).__name__}") from error
 
 
-def decompressed(raw: HashedStream, path: str) -> IO[bytes]:
-    """Decompress a file if its first bytes say that it is compressed.
-
-    Raises:
-        PreparationError: If it is a zip archive or compressed with Zstandard.
-    """
-    stream = io.BufferedReader(raw, BLOCK)
-    start, name = stream.peek(8)[:8], public_name(path)
-    if start[:4] == b"PK\x03\x04":
-        raise PreparationError(f"{name} is a zip archive: give a file in it as zip://file::{name}")
-    if start[:4] == b"\x28\xb5\x2f\xfd":
-        raise PreparationError(f"{name} is compressed with Zstandard, which is not supported: decompress it first.")
-    for magic, opener in DECOMPRESSORS.items():
-        if start.startswith(magic):
-            return cast(IO[bytes], opener(stream))
-    return cast(IO[bytes], stream)
-
-
-def copy_here(path: str, target: Path) -> dict[str, Any]:
-    """Copy a file that cannot be read as a stream; return hash and size."""
-    with open_raw(path) as raw, target.open("wb") as file:
-        shutil.copyfileobj(cast(IO[bytes], raw), file, BLOCK)
-        return raw.finish()
-
-
-def first_bytes(path: str, count: int = 8) -> bytes:
-    """The first bytes of a file."""
-    with fsspec.open(path, "rb") as stream:
-        return cast(bytes, stream.read(count))
+def why_unreadable(path: str, error: Exception) -> PreparationError:
+    """The error to raise instead of one of [`READING_ERRORS`]."""
+    if isinstance(error, CORRUPTION):
+        return PreparationError(
+            f"{public_name(path)}: the compressed file or archive is corrupt or truncated ({error})."
+        )
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return PreparationError(f"{public_name(path)} could not be read to its end: {reason}")
 
 
 def file_size(path: str) -> int | None:
     """Size of a file as stored, in bytes; ``None`` if unknown."""
+    if as_member(path):
+        return None
     system, name = _open_system(path)
     size = system.info(name).get("size")
     return None if size is None else int(size)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .files import BLOCK
+from .content import BLOCK
 
 #: Maximum length of a line, in bytes; a longer line is an invalid record.
 MAX_LINE = 1 << 25

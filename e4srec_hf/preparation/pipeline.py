@@ -17,6 +17,7 @@ from ..cards.dataset_card import refresh_dataset_card
 from ..data.prepared import FACTS_NAME, PICTURE_NAME, REJECTED_NAME
 from ..files import write_json
 from ..version import __version__
+from .archives import expand
 from .chunks import ahead, read_chunks
 from .errors import PreparationError
 from .files import find_files, recorded_name
@@ -26,7 +27,7 @@ from .picture import draw
 from .records import collect_titles, create_records, read_log, read_titles
 from .rejects import check_rejected, describe_rejected, write_rejected
 from .report import dataset_facts
-from .source import Source
+from .source import Log, Source
 from .sources import SOURCES
 from .splitting import Cuts
 from .sql import sql_text
@@ -97,6 +98,9 @@ def prepare(
         raise PreparationError("No files were given.")
     extra = find_files([os.fspath(metadata)]) if metadata is not None else []
     with workplace(final, overwrite=overwrite) as (stage, scratch):
+        log, items = kind.log, kind.metadata or Log({})
+        files = [member for file in files for member in expand(file, log, items, scratch)]
+        extra = [member for file in extra for member in expand(file, items, log, scratch)]
         connection = _connect(scratch, memory_limit, threads)
         try:
             facts, rejected = _prepare(connection, kind, chosen, files, extra, stage, scratch, name or final.name)

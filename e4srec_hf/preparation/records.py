@@ -5,7 +5,6 @@ is. Python cuts and numbers the lines, with Arrow; SQL parses and checks them.
 """
 
 import ast
-import csv
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +15,9 @@ import duckdb
 import pyarrow as pa
 from tqdm.auto import tqdm
 
+from .content import Content, HashedStream, check_start, copy_content, open_content
 from .errors import PreparationError
-from .files import (
-    DECOMPRESSION_ERRORS,
-    HashedStream,
-    copy_here,
-    decompressed,
-    file_size,
-    first_bytes,
-    open_raw,
-    public_name,
-    recorded_name,
-)
+from .files import READING_ERRORS, file_size, public_name, recorded_name, why_unreadable
 from .layouts import POSITION_OF_FILE, WRONG_FILE, find_layout
 from .lines import Block, read_lines
 from .options import PreparationOptions
@@ -79,10 +69,15 @@ def read_log(
         return insert(columns, source, options, now)
 
     facts: list[dict[str, Any]] = []
+    read: dict[str | None, str] = {}  # hash of a content to its file
     for number, path in enumerate(paths):
         found = _read_file(connection, path, source.log, options.encoding, number, work, statement)
-        if twins := [other["name"] for other in facts if other["sha256"] == found["sha256"] and found["bytes"]]:
-            raise PreparationError(f"{public_name(path)} and {twins[0]} have the same content: it would count twice.")
+        digest = found.pop("content")
+        if digest is not None and digest in read:
+            raise PreparationError(
+                f"{public_name(path)} and {read[digest]} have the same content: it would count twice."
+            )
+        read[digest] = public_name(path)
         facts.append(found)
     return facts
 
@@ -117,6 +112,7 @@ def read_titles(
         "INSERT OR IGNORE INTO titles SELECT item, arg_min(title, position) FROM metadata"
         " WHERE reason IS NULL AND item IS NOT NULL AND title IS NOT NULL GROUP BY item"
     )
+    del facts["content"]
     facts["records"] = connection.execute("SELECT count(*) FROM metadata").fetchall()[0][0]
     connection.execute("DROP TABLE metadata")
     return facts
@@ -139,33 +135,33 @@ def _read_file(
     work: Path,
     statement: Callable[[str], str],
 ) -> dict[str, Any]:
-    """Run ``statement`` on the SQL that selects ``position``, ``reason``, ``content`` and the columns of a file."""
-    start = first_bytes(path)
-    if start[:4] == b"PAR1":
-        return _read_parquet(connection, path, log, number, work, statement)
-    if start[:2] == b"PK" and path.lower().endswith(".xlsx"):
-        spreadsheet, text = work / f"{number}.xlsx", work / f"{number}.csv"
-        facts = copy_here(path, spreadsheet)
-        _write_csv(spreadsheet, text, path)
-        _read_file(connection, str(text), log, "utf-8", number, work, statement)
-        return {"name": recorded_name(path), **facts}
+    """Run ``statement`` on the SQL that selects ``position``, ``reason``, ``content`` and the columns of a file.
+
+    Returns:
+        Name, SHA-256 and size of the file, and the hash of its content.
+    """
     failure: list[Exception] = []
-    with open_raw(path) as raw:
-        blocks = read_lines(decompressed(raw, path), encoding=encoding, fallback_encoding=log.fallback_encoding)
-        blocks = _with_progress(blocks, raw, path, failure)
-        first = next(blocks)
-        layout = find_layout(log, first, path)
-        batches = layout.batches(itertools.chain([first], blocks), number)
-        connection.register("batches", pa.RecordBatchReader.from_batches(layout.schema, batches))
-        try:
-            connection.execute(statement(layout.columns_sql()))
-        except duckdb.Error:
-            if failure:
-                raise failure[0] from None
-            raise
-        finally:
-            connection.unregister("batches")
-        return {"name": recorded_name(path), **raw.finish()}
+    with open_content(path, work) as content:
+        check_start(content.start, path)
+        if content.start.startswith(b"PAR1"):
+            _read_parquet(connection, content, path, log, number, work, statement)
+        else:
+            blocks = read_lines(content.stream, encoding=encoding, fallback_encoding=log.fallback_encoding)
+            blocks = _with_progress(blocks, content.raw, path, failure)
+            first = next(blocks)
+            layout = find_layout(log, first, path)
+            batches = layout.batches(itertools.chain([first], blocks), number)
+            connection.register("batches", pa.RecordBatchReader.from_batches(layout.schema, batches))
+            try:
+                connection.execute(statement(layout.columns_sql()))
+            except duckdb.Error:
+                if failure:
+                    raise failure[0] from None
+                raise
+            finally:
+                connection.unregister("batches")
+        facts, digest = content.finish()
+        return {"name": recorded_name(path), **facts, "content": digest}
 
 
 def _with_progress(blocks: Iterator[Block], raw: HashedStream, path: str, failure: list[Exception]) -> Iterator[Block]:
@@ -177,26 +173,25 @@ def _with_progress(blocks: Iterator[Block], raw: HashedStream, path: str, failur
             for block in blocks:
                 bar.update(raw.size - bar.n)
                 yield block
-        except DECOMPRESSION_ERRORS as error:
-            failure.append(
-                PreparationError(f"{public_name(path)}: the compressed file is corrupt or truncated ({error}).")
-            )
-            raise failure[0] from error
-        except (OSError, UnicodeError) as error:
-            failure.append(PreparationError(f"{public_name(path)} could not be read to its end: {error}"))
+        except PreparationError as error:
+            failure.append(error)
+            raise
+        except READING_ERRORS as error:
+            failure.append(why_unreadable(path, error))
             raise failure[0] from error
 
 
 def _read_parquet(
     connection: duckdb.DuckDBPyConnection,
+    content: Content,
     path: str,
     log: Log,
     number: int,
     work: Path,
     statement: Callable[[str], str],
-) -> dict[str, Any]:
+) -> None:
     local = work / f"{number}.parquet"
-    facts = copy_here(path, local)
+    copy_content(content, local)
     file = f"read_parquet({sql_text(str(local))}, file_row_number = true)"
     try:
         types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {file}").fetchall()}
@@ -215,7 +210,6 @@ def _read_parquet(
     except (duckdb.InvalidInputException, duckdb.IOException, duckdb.BinderException) as error:
         raise PreparationError(f"{public_name(path)} is not a readable Parquet file: {error}") from error
     local.unlink()
-    return {"name": recorded_name(path), **facts}
 
 
 def _parquet_text(
@@ -238,22 +232,6 @@ def _parquet_text(
         text = f"""CASE WHEN NOT isfinite({name}) THEN NULL
             WHEN {name} = trunc({name}) AND abs({name}) < {1 << 53} THEN {whole} ELSE {text} END"""
     return present(text)
-
-
-def _write_csv(spreadsheet: Path, text: Path, path: str) -> None:
-    """Write the first sheet of a spreadsheet as CSV."""
-    try:
-        from python_calamine import CalamineError, CalamineWorkbook
-    except ModuleNotFoundError as error:
-        raise PreparationError(f"Reading {public_name(path)} needs: pip install 'e4srec-hf[excel]'") from error
-    try:
-        workbook = CalamineWorkbook.from_path(str(spreadsheet))
-    except CalamineError as error:
-        raise PreparationError(f"{public_name(path)} is not a readable spreadsheet: {error}") from error
-    with text.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for row in workbook.get_sheet_by_index(0).iter_rows():
-            writer.writerow([int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in row])
 
 
 def _as_json(line: str | None) -> str | None:

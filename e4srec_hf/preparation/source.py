@@ -17,6 +17,7 @@ class Log:
         separator: Separator of delimited text; ``None`` detects it from the first line.
         quoted: Whether fields of delimited text may be in double quotes.
         fallback_encoding: Encoding of lines that are not valid UTF-8. Without one such lines are invalid records.
+        files: Patterns of the names that the file is published under, by which it is found in an archive.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -25,6 +26,7 @@ class Log:
     separator: str | None = ","
     quoted: bool = True
     fallback_encoding: str | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ..files import SAMPLE_NAME, TITLES_NAME, write_json
 from ..modeling import E4SRecModel, SASRecModel
 from .arguments import DataArguments
 from .outcome import ndcg_of_random_order, shortfalls
-from .progress import heading, say, warn
+from .progress import heading, say
 
 #: A model, and the item tokenizer whose tokens it reads.
 Ranker = tuple[Any, PreTrainedTokenizerBase]

@@ -3,7 +3,7 @@
 from ..source import Log, Owner, Source
 
 _REVIEWS = {"reviewer": ("reviewerID",), "item": ("asin",), "rating": ("overall",), "time": ("unixReviewTime",)}
-_METADATA = {"item": ("asin",), "title": ("title",)}
+_METADATA = Log({"item": ("asin",), "title": ("title",)}, files=("meta_*",))
 
 #: S3-Rec keeps ratings above 0; all ratings here are.
 _S3REC = {"s3rec": {"user_core": 5, "item_core": 5, "repeats": "keep", "ties": "file"}}
@@ -11,10 +11,10 @@ _S3REC = {"s3rec": {"user_core": 5, "item_core": 5, "repeats": "keep", "ties": "
 AMAZON_2014 = Source(
     name="amazon-2014",
     about="reviews_<Category>_5.json.gz or ratings_<Category>.csv; metadata: meta_<Category>.json.gz",
-    log=Log(_REVIEWS, headerless=("reviewer", "item", "rating", "time")),
+    log=Log(_REVIEWS, headerless=("reviewer", "item", "rating", "time"), files=("reviews_*", "ratings_*")),
     owners={"user": Owner("reviewer")},
     rating="rating",
-    metadata=Log(_METADATA),
+    metadata=_METADATA,
     presets=_S3REC,
 )
 
@@ -24,7 +24,7 @@ AMAZON_2018 = Source(
     log=Log(_REVIEWS, headerless=("item", "reviewer", "rating", "time")),
     owners={"user": Owner("reviewer")},
     rating="rating",
-    metadata=Log(_METADATA),
+    metadata=_METADATA,
     presets=_S3REC,
 )
 
@@ -37,5 +37,5 @@ AMAZON_2023 = Source(
     ),
     owners={"user": Owner("reviewer")},
     rating="rating",
-    metadata=Log({"item": ("parent_asin",), "title": ("title",)}),
+    metadata=Log({"item": ("parent_asin",), "title": ("title",)}, files=("meta_*",)),
 )

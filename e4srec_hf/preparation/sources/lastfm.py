@@ -11,6 +11,7 @@ LASTFM_HETREC = Source(
         separator="\t",
         quoted=False,
         fallback_encoding="latin-1",
+        files=("user_taggedartists-timestamps.dat",),
     ),
     owners={"user": Owner("listener")},
     time_unit="ms",
@@ -20,6 +21,7 @@ LASTFM_HETREC = Source(
         separator="\t",
         quoted=False,
         fallback_encoding="latin-1",
+        files=("artists.dat",),
     ),
     # a user tags an artist many times: only the first row of the file counts
     presets={
@@ -47,6 +49,7 @@ LASTFM_1K = Source(
         separator="\t",
         quoted=False,
         fallback_encoding="latin-1",
+        files=("userid-timestamp-*",),
     ),
     owners={"user": Owner("listener")},
     item="coalesce(artist_id, artist_name)",  # not every artist has a MusicBrainz id

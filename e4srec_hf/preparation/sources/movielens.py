@@ -12,8 +12,15 @@ MOVIELENS = Source(
         headerless=("viewer", "item", "rating", "time"),
         separator=None,
         fallback_encoding="latin-1",
+        files=("ratings.dat", "ratings.csv", "u.data"),
     ),
     owners={"user": Owner("viewer")},
     rating="rating",
-    metadata=Log(_MOVIES, headerless=("item", "title", ""), separator=None, fallback_encoding="latin-1"),
+    metadata=Log(
+        _MOVIES,
+        headerless=("item", "title", ""),
+        separator=None,
+        fallback_encoding="latin-1",
+        files=("movies.dat", "movies.csv", "u.item"),
+    ),
 )

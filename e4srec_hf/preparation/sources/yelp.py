@@ -5,10 +5,13 @@ from ..source import Log, Owner, Source
 YELP = Source(
     name="yelp",
     about="yelp_academic_dataset_review.json; metadata: yelp_academic_dataset_business.json",
-    log=Log({"reviewer": ("user_id",), "item": ("business_id",), "rating": ("stars",), "time": ("date",)}),
+    log=Log(
+        {"reviewer": ("user_id",), "item": ("business_id",), "rating": ("stars",), "time": ("date",)},
+        files=("*review.json",),
+    ),
     owners={"user": Owner("reviewer")},
     rating="rating",
-    metadata=Log({"item": ("business_id",), "title": ("name",)}),
+    metadata=Log({"item": ("business_id",), "title": ("name",)}, files=("*business.json",)),
     presets={
         "s3rec": {
             "start": "2019-01-01 00:00:00",

@@ -1,0 +1,121 @@
+"""Sheets of workbooks as CSV, read in a process of its own, for a small file can ask for any amount of memory."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, cast
+
+from .errors import PreparationError
+from .files import Member, public_name
+
+#: Bytes of memory and seconds of computing that a workbook gets.
+MEMORY, SECONDS = 4 << 30, 600
+#: Exit status of the process if the workbook is not readable.
+UNREADABLE = 65
+
+
+def sheets_of(workbook: Path, path: str) -> list[str]:
+    """Names of the sheets of a workbook.
+
+    Args:
+        workbook: A copy of it.
+        path: Its name in messages.
+
+    Raises:
+        PreparationError: If it cannot be read.
+    """
+    with _read(workbook, path) as stream:
+        return [str(name) for name in json.load(stream)]
+
+
+@contextmanager
+def open_sheet(workbook: Path, member: Member) -> Iterator[IO[bytes]]:
+    """Open a sheet as CSV.
+
+    Raises:
+        PreparationError: As [`sheets_of`]. After the last line, for what goes wrong while it is read.
+    """
+    with _read(workbook, member.container, member.name) as stream:
+        yield stream
+
+
+@contextmanager
+def _read(workbook: Path, path: str, *sheet: str) -> Iterator[IO[bytes]]:
+    name = public_name(path)
+    if find_spec("python_calamine") is None:
+        raise PreparationError(f"Reading {name} needs: pip install 'e4srec-hf[excel]'")
+    command = [sys.executable, "-m", __name__, str(workbook), *sheet]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment) as process,  # noqa: S603
+    ):
+        try:
+            yield cast(IO[bytes], _Checked(process, errors, name))
+        finally:
+            process.kill()
+
+
+class _Checked:
+    """The output of a process; its end is checked for an error, so that no part of a sheet passes for the whole."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", errors: IO[bytes], name: str) -> None:
+        self.process, self.errors, self.name = process, errors, name
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to ``size`` bytes."""
+        data = cast(IO[bytes], self.process.stdout).read(size)
+        if size < 0 or len(data) < size:
+            self._check()
+        return data
+
+    def _check(self) -> None:
+        if not (code := self.process.wait()):
+            return
+        self.errors.seek(0)
+        message = self.errors.read().decode(errors="replace").strip()
+        raise PreparationError(
+            f"{self.name} is not a readable spreadsheet: {message}"
+            if code == UNREADABLE
+            else f"{self.name} takes more than {MEMORY >> 30} GiB of memory or {SECONDS // 60} minutes to read: "
+            "save the sheet as CSV."
+        )
+
+
+def _main(workbook: str, *sheet: str) -> None:
+    """Write the names of the sheets as JSON, or a sheet as CSV."""
+    from python_calamine import CalamineError, CalamineWorkbook, SheetTypeEnum
+
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except ImportError:  # Windows has no such limits
+        pass
+    sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
+    try:
+        with open(workbook, "rb") as file:
+            book = CalamineWorkbook.from_filelike(file)
+        if not sheet:
+            sheets = [each.name for each in book.sheets_metadata if each.typ == SheetTypeEnum.WorkSheet]
+            json.dump(sheets, sys.stdout)
+            return
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        for row in book.get_sheet_by_name(sheet[0]).iter_rows():
+            writer.writerow([int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in row])
+    except CalamineError as error:
+        sys.stderr.write(str(error))
+        sys.exit(UNREADABLE)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
