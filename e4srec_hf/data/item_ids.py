@@ -29,7 +29,7 @@ def as_ids(values: Iterable[Any]) -> list[str]:
     Raises:
         ValueError: If one of them can be no id; the message says which and why.
     """
-    ids = [value if type(value) is str else _as_text(value) for value in values]
+    ids = [value if type(value) is str else str(value) if type(value) is int else _as_text(value) for value in values]
     if not all(map(str.strip, ids)):
         raise ValueError(f"an id is empty or blank; {RULE}")
     if _UNUSABLE.search("".join(ids)):

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchEncoding, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..modeling.histories import FIRST_ITEM_ID
+from .item_ids import as_ids
 
 PAD_TOKEN, UNK_TOKEN = "[PAD]", "[UNK]"
 
@@ -29,8 +30,8 @@ def build_item_tokenizer(item_ids: Iterable[str], *, max_history: int | None = N
         A tokenizer that pads and truncates on the left.
 
     Raises:
-        ValueError: If there are no ids, or an id is duplicate, empty, blank, not a string, or a special token. The
-            message names the first of them.
+        ValueError: If there are no ids, or an id is duplicate, empty, blank, not a string, or a special token, or
+            has control characters. The message names the first of them.
     """
     items = list(item_ids)
     _check_raw_ids(items)
@@ -78,6 +79,7 @@ def _check_raw_ids(items: Sequence[str]) -> None:
         refuse_ids("are not strings (convert them with str())", others)
     if blanks := [item for item in items if not item.strip()]:
         refuse_ids("are empty or blank", blanks)
+    as_ids(items)  # no control characters
     if specials := [item for item in items if item in (PAD_TOKEN, UNK_TOKEN)]:
         refuse_ids("are special tokens", specials)
     if duplicates := [item for item, count in Counter(items).items() if count > 1]:

@@ -4,11 +4,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset
+import pyarrow.parquet as pq
+from datasets import Features, load_dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from ..files import read_json
+from .item_ids import as_ids, check_type_of_ids
+from .rows import Columns, check_columns
+from .sequences import SEQUENCE_FEATURES
 
 SEQUENCES_NAME = "sequences.parquet"
 ITEMS_NAME = "items.parquet"
@@ -51,9 +55,23 @@ def load_split(
         A `Dataset`, or an `IterableDataset`.
     """
     if not Path(source).is_dir():
-        return load_dataset(os.fspath(source), kind or "sequences", split=split, streaming=streaming, **hub_arguments)
-    file = Path(source, kind, f"{split}.parquet") if kind else Path(source, SEQUENCES_NAME)
-    return load_dataset("parquet", data_files={split: str(file)}, split=split, streaming=streaming)
+        name: str | os.PathLike[str] = source
+        rows = load_dataset(os.fspath(source), kind or "sequences", split=split, streaming=streaming, **hub_arguments)
+    else:
+        name = Path(source, kind, f"{split}.parquet") if kind else Path(source, SEQUENCES_NAME)
+        rows = load_dataset("parquet", data_files={split: str(name)}, split=split, streaming=streaming)
+    return _with_text_ids(rows, os.fspath(name))
+
+
+def _with_text_ids(rows: Any, name: str) -> Any:
+    """Rows whose ids are text; the files of a data set that was prepared elsewhere may have whole numbers.
+
+    Nothing is read: only the types of the columns count, so that rows that are streamed stay so.
+    """
+    features = rows.features
+    check_columns(features.arrow_schema, Columns(), name)
+    wanted = {**features, **SEQUENCE_FEATURES}
+    return rows if wanted == features else rows.cast(Features(wanted))
 
 
 def load_items(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, str | None]:
@@ -69,10 +87,15 @@ def load_items(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str
     file = _find_file(source, ITEMS_NAME, **hub_arguments)
     if file is None:
         return {}
-    items = Dataset.from_parquet(str(file), keep_in_memory=True)
+    items = pq.read_table(file)
     if not {"item_id", "title"} <= set(items.column_names):
         return {}
-    return dict(zip(items["item_id"], items["title"], strict=True))
+    try:
+        check_type_of_ids(items.schema.field("item_id").type)
+        ids = as_ids(items["item_id"].to_pylist())
+    except ValueError as error:
+        raise ValueError(f"{file}, column 'item_id': {error}") from error
+    return dict(zip(ids, items["title"].to_pylist(), strict=True))
 
 
 def _find_file(source: str | os.PathLike[str], name: str, **hub_arguments: Any) -> Path | None:

@@ -77,7 +77,7 @@ def _columns(path: Path) -> dict[str, str] | None:
     lines = _first_lines(path)
     if not lines:
         return None
-    if lines[0].startswith("{"):
+    if lines[0].lstrip().startswith(("{", "[")):
         return _columns_of_record(lines[0])
     separator = next((mark for mark in ("::", "\t", ";", "|", ",") if mark in lines[0]), None)
     if separator is None:
@@ -94,9 +94,9 @@ def _columns(path: Path) -> dict[str, str] | None:
 def _columns_of_record(line: str) -> dict[str, str] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if any(isinstance(value, list) for value in record.values()):
+    if not isinstance(record, dict) or any(isinstance(value, list) for value in record.values()):
         return None
     return guess_columns(list(record))
 

@@ -3,21 +3,44 @@
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, Sequence, Value, load_dataset, load_from_disk
+import pyarrow as pa
+from datasets import (
+    Dataset,
+    DatasetInfo,
+    DownloadManager,
+    Features,
+    Sequence,
+    Value,
+    load_dataset_builder,
+    load_from_disk,
+)
+from datasets.exceptions import DatasetGenerationError
+from datasets.packaged_modules.json.json import Json
+from datasets.packaged_modules.parquet.parquet import Parquet
+from datasets.table import InMemoryTable
+
+from .item_ids import as_ids
+from .raw_logs import check_not_raw
+from .rows import ROWS_AT_A_TIME, Columns, Row, arrow_rows, json_rows, parquet_rows, text_rows
 
 SEQUENCE_FEATURES = Features({"user_id": Value("string"), "item_ids": Sequence(Value("string"))})
 
-
-#: File suffixes to readers of `datasets`; any other file is read as reference text.
-TABLE_READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+#: File suffixes to what reads their rows; any other file is read as reference text.
+TABLE_READERS: dict[str, Callable[[Path, Columns], Iterator[Row]]] = {
+    ".parquet": parquet_rows,
+    ".json": json_rows,
+    ".jsonl": json_rows,
+    ".ndjson": json_rows,
+}
 
 
 def load_sequences(source: str, **columns: str) -> Dataset:
-    """Read sequences from a file, a folder or the Hub.
+    """Read sequences from a file, a folder or the Hub. Ids stay as they stand there, see [`as_ids`].
 
     Args:
         source: A reference text file, a ``.parquet`` or ``.jsonl`` file, a folder saved by `datasets`, or a Hub data
@@ -28,27 +51,62 @@ def load_sequences(source: str, **columns: str) -> Dataset:
         A data set with ``user_id`` and ``item_ids``, one row per user.
 
     Raises:
-        ValueError: If the data cannot be read as sequences; see the readers.
+        ValueError: If the data cannot be read as sequences; see the readers. For a raw log, the message has the command
+            that prepares it.
         FileNotFoundError: If there is no such file, folder or data set.
     """
-    path = Path(source)
-    if not path.exists() and (path.suffix in (".txt", *TABLE_READERS) or source.startswith((".", "/", "~"))):
+    path, wanted = Path(source), Columns(**columns)
+    read = TABLE_READERS.get(path.suffix.lower())
+    if not path.exists() and (path.suffix == ".txt" or read or source.startswith((".", "/", "~"))):
         raise FileNotFoundError(f"{source}: there is no such file or folder.")
-    if path.is_file() and path.suffix not in TABLE_READERS:
+    check_not_raw(path)
+    if path.is_file() and read is None:
         return read_sequences(path)
-    if path.is_file():
-        table = load_dataset(TABLE_READERS[path.suffix], data_files=source, split="train")
-    elif path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
-        table = load_from_disk(source)
+    if path.is_dir() and not (_is_saved(path) or _has_tables(path)):
+        raise ValueError(f"{source}: no data set is in this folder. Give what e4srec prepare wrote, or a file.")
+    if path.is_file() and read is not None:
+        rows = read(path, wanted)
+    elif _is_saved(path):
+        rows = arrow_rows(_arrow(_whole(load_from_disk(source), source)), wanted, source)
     else:
-        if path.is_dir() and not _has_tables(path):
-            raise ValueError(f"{source}: no data set is in this folder. Give what e4srec prepare wrote, or a file.")
-        table = load_dataset(source)
-    if isinstance(table, DatasetDict):
-        if list(table) != ["train"]:
-            raise ValueError(f"{source} has the splits {list(table)}; expected whole sequences in one split, 'train'.")
-        table = table["train"]
-    return sequences_from_table(table, **columns)
+        rows = _rows_found_by_datasets(source, wanted)
+    return _sequences(rows, source, timed=wanted.timestamps_column is not None)
+
+
+def _is_saved(folder: Path) -> bool:
+    return (folder / "state.json").exists() or (folder / "dataset_dict.json").exists()
+
+
+def _rows_found_by_datasets(source: str, columns: Columns) -> Iterator[Row]:
+    """Rows of a folder or a Hub data set, whose files `datasets` finds.
+
+    It would guess the types of JSON, and cast the ids of all files to the type in the first.
+    """
+    builder = load_dataset_builder(source)
+    if isinstance(builder, Json | Parquet):
+        read = json_rows if isinstance(builder, Json) else parquet_rows
+        names = _whole(builder.config.data_files, source)
+        for name, file in zip(names, DownloadManager().download_and_extract(list(names)), strict=True):
+            yield from read(file, columns, name)
+        return
+    try:
+        builder.download_and_prepare()
+    except DatasetGenerationError as error:
+        raise ValueError(f"{source} cannot be read: {error.__cause__ or error}") from error
+    yield from arrow_rows(_arrow(_whole(builder.as_dataset(), source)), columns, source)
+
+
+def _whole(splits: Any, source: str) -> Any:
+    """The only split of a data set."""
+    if not isinstance(splits, Mapping):
+        return splits
+    if list(splits) != ["train"]:
+        raise ValueError(f"{source} has the splits {list(splits)}; expected whole sequences in one split, 'train'.")
+    return splits["train"]
+
+
+def _arrow(table: Dataset) -> pa.Table:
+    return table.with_format("arrow")[:]
 
 
 def _has_tables(folder: Path) -> bool:
@@ -70,12 +128,7 @@ def read_sequences(path: str | os.PathLike[str]) -> Dataset:
         ValueError: If a line is empty, has no items, repeats a user or is not valid UTF-8; the message names file and
             line.
     """
-    rows = list(_read_lines(path))
-    if not rows:
-        raise ValueError(f"{path}: the file is empty; expected lines of the form 'user item item …'")
-    return Dataset.from_dict(
-        {"user_id": [user for user, _ in rows], "item_ids": [items for _, items in rows]}, features=SEQUENCE_FEATURES
-    )
+    return _sequences(text_rows(path), os.fspath(path))
 
 
 def read_negatives(path: str | os.PathLike[str]) -> dict[str, list[str]]:
@@ -84,26 +137,7 @@ def read_negatives(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     Raises:
         ValueError: As [`read_sequences`].
     """
-    return dict(_read_lines(path))
-
-
-def _read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
-    first_line: dict[str, int] = {}
-    for number, raw in enumerate(Path(path).read_bytes().splitlines(), start=1):
-        try:
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-        fields = re.findall(r"[^ \t]+", text)  # an id may contain other white space
-        if not fields:
-            raise ValueError(f"{path}, line {number}: the line is empty; expected 'user item item …'")
-        user, items = fields[0], fields[1:]
-        if not items:
-            raise ValueError(f"{path}, line {number}: user {user!r} has no items")
-        if user in first_line:
-            raise ValueError(f"{path}, line {number}: user {user!r} is already in line {first_line[user]}")
-        first_line[user] = number
-        yield user, items
+    return {row.user: row.items for row in _checked(text_rows(path))}
 
 
 def sequences_from_table(
@@ -118,42 +152,60 @@ def sequences_from_table(
     Args:
         table: Any data set with a column of users and a column of item lists in time order.
         user_column: Name of the column of users.
-        items_column: Name of the column of item lists. Ids are converted to strings.
+        items_column: Name of the column of item lists. An id is text or a whole number, and stays as it stands.
         timestamps_column: Name of a column of lists of times, one per item, if there is one.
 
     Returns:
         A data set with ``user_id``, ``item_ids`` and, if given, ``timestamps``.
 
     Raises:
-        ValueError: If a column is missing, a user is duplicate or has no items, an id is missing, or the times do not
-            match the items; the message names the row.
+        ValueError: If a column is missing or its type holds no ids, an id is missing, empty or has control characters,
+            a user is duplicate or has no items, or the times do not match the items; the message names the row.
     """
-    columns = {"user_id": user_column, "item_ids": items_column}
-    if timestamps_column is not None:
-        columns["timestamps"] = timestamps_column
-    if missing := [name for name in columns.values() if name not in table.column_names]:
-        raise ValueError(f"The table has no column {missing}; its columns are {table.column_names}.")
-    first_row: dict[str, int] = {}
-    users, histories = [], []
-    times = table[timestamps_column][:] if timestamps_column is not None else None
-    for row, (user, items) in enumerate(zip(table[user_column], table[items_column], strict=True)):
-        if user is None or items is None or len(items) == 0:
-            raise ValueError(f"Row {row} of the table has no {'user' if user is None else 'items'}.")
-        if isinstance(items, str):
-            raise ValueError(
-                f"Row {row} of the table has the text {items[:40]!r} in the column {items_column!r}; expected a list."
-            )
-        if any(item is None for item in items):
-            raise ValueError(f"Row {row} of the table (user {user!r}) has an item without an id.")
-        if times is not None and (times[row] is None or len(times[row]) != len(items)):
-            raise ValueError(f"Row {row} of the table (user {user!r}) does not have one time for each item.")
-        if str(user) in first_row:
-            raise ValueError(f"Row {row} of the table: user {user!r} is already in row {first_row[str(user)]}.")
-        first_row[str(user)] = row
-        users.append(str(user))
-        histories.append([str(item) for item in items])
-    sequences = Dataset.from_dict({"user_id": users, "item_ids": histories}, features=SEQUENCE_FEATURES)
-    return sequences if times is None else sequences.add_column("timestamps", times)
+    rows = arrow_rows(_arrow(table), Columns(user_column, items_column, timestamps_column), "the table")
+    return _sequences(rows, "the table", timed=timestamps_column is not None)
+
+
+def _sequences(rows: Iterable[Row], name: str, *, timed: bool = False) -> Dataset:
+    """A data set of rows, which are checked; few of them are Python objects at a time."""
+    checked, times, batches = _checked(rows), [], []
+    while batch := list(islice(checked, ROWS_AT_A_TIME)):
+        values = {"user_id": [row.user for row in batch], "item_ids": [row.items for row in batch]}
+        batches.append(pa.RecordBatch.from_pydict(values, SEQUENCE_FEATURES.arrow_schema))
+        if timed:
+            times += [_times_of(row) for row in batch]
+    if not batches:
+        raise ValueError(f"{name} is empty: there are no sequences.")
+    sequences = Dataset(InMemoryTable(pa.Table.from_batches(batches)), DatasetInfo(features=SEQUENCE_FEATURES))
+    return sequences.add_column("timestamps", times) if timed else sequences
+
+
+def _checked(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows with their ids as text."""
+    first: dict[str, str] = {}
+    for row in rows:
+        try:
+            (user,) = as_ids([row.user])
+        except ValueError as error:
+            raise ValueError(f"{row.place}: the user: {error}") from error
+        if not isinstance(row.items, list | None):
+            raise ValueError(f"{row.place}: user {user!r} has {str(row.items)[:40]!r}; expected a list of item ids.")
+        if not row.items:
+            raise ValueError(f"{row.place}: user {user!r} has no items")
+        try:
+            items = as_ids(row.items)
+        except ValueError as error:
+            raise ValueError(f"{row.place}: user {user!r}: {error}") from error
+        if user in first:
+            raise ValueError(f"{row.place}: user {user!r} is already in {first[user]}")
+        first[user] = row.place
+        yield row._replace(user=user, items=items)
+
+
+def _times_of(row: Row) -> list[Any]:
+    if row.times is None or len(row.times) != len(row.items):
+        raise ValueError(f"{row.place}: user {row.user!r} does not have one time for each item.")
+    return row.times
 
 
 def catalogue_of(sequences: Dataset) -> list[str]:

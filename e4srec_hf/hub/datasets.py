@@ -14,7 +14,7 @@ from ..cards.dataset_card import refresh_dataset_card, write_dataset_card
 from ..cards.model_card import kept_licence
 from ..data.description import describe_data
 from ..data.prepared import FACTS_NAME, ITEMS_NAME, REJECTED_NAME, SEQUENCES_NAME, SPLITS
-from ..data.sequences import catalogue_of
+from ..data.sequences import catalogue_of, sequences_from_table
 from ..data.splits import LEAVE_ONE_OUT, MIN_ITEMS, leave_one_out
 from ..files import CARD_NAME, write_json
 from ..modeling.saving import staged_directory
@@ -52,6 +52,8 @@ def save_dataset(
         raise ValueError(f"The sequences have no column {missing}; pass what load_sequences returns.")
     if not len(sequences):
         raise ValueError("There are no sequences: the data set is empty.")
+    timed = "timestamps" if "timestamps" in sequences.column_names else None
+    sequences = sequences_from_table(sequences, timestamps_column=timed)  # ids as text
     name = name or (repo_id or Path(directory).absolute().name).rsplit("/", 1)[-1]
     titles = titles or {}
     items = list(dict.fromkeys([*titles, *catalogue_of(sequences)]))

@@ -33,9 +33,11 @@ def test_other_white_space_may_be_inside_an_id(tmp_path):
         (b"u1 a\n\nu2 b\n", "line 2: the line is empty"),
         (b"u1 a\n  \t\n", "line 2: the line is empty"),
         (b"u1 a\nu2\n", "line 2: user 'u2' has no items"),
-        (b"u1 a\nu2 b\nu1 c\n", "line 3: user 'u1' is already in line 1"),
+        (b"u1 a\nu2 b\nu1 c\n", "line 3: user 'u1' is already in .*log.txt, line 1"),
         (b"u1 a\nu2 \xff\xfe\n", "line 2: not UTF-8 text"),
-        (b"", "the file is empty"),
+        (b"u1 a\nu2 b\x00c\n", "line 2: user 'u2': the id 'b.x00c' has control characters"),
+        (b"u1 a\nu\x1b2 b\n", "line 2: the user: the id 'u.x1b2' has control characters"),
+        (b"", "log.txt is empty"),
     ],
 )
 def test_bad_lines_are_named_by_file_and_line(tmp_path, content, message):
@@ -57,12 +59,13 @@ def test_any_table_with_users_and_items_becomes_sequences():
     ("table", "message"),
     [
         ({"user_id": ["u"]}, r"no column \['item_ids'\]; its columns are \['user_id'\]"),
-        ({"user_id": ["u", None], "item_ids": [["a"], ["b"]]}, "Row 1 of the table has no user"),
-        ({"user_id": ["u", "v"], "item_ids": [["a"], []]}, "Row 1 of the table has no items"),
-        ({"user_id": ["u", "v"], "item_ids": [["a"], None]}, "Row 1 of the table has no items"),
-        ({"user_id": ["u"], "item_ids": ["a b"]}, "Row 0 of the table has the text 'a b' in the column 'item_ids'"),
-        ({"user_id": ["u"], "item_ids": [["a", None]]}, r"Row 0 of the table \(user 'u'\) has an item without an id"),
-        ({"user_id": ["u", "u"], "item_ids": [["a"], ["b"]]}, "Row 1 of the table: user 'u' is already in row 0"),
+        ({"user_id": ["u", None], "item_ids": [["a"], ["b"]]}, "row 1: the user: an id is missing"),
+        ({"user_id": ["u", "v"], "item_ids": [["a"], []]}, "row 1: user 'v' has no items"),
+        ({"user_id": ["u", "v"], "item_ids": [["a"], None]}, "row 1: user 'v' has no items"),
+        ({"user_id": ["u"], "item_ids": ["a b"]}, "column 'item_ids' holds string; expected a list of ids in a row"),
+        ({"user_id": ["u"], "item_ids": [["a", None]]}, "row 0: user 'u': an id is missing"),
+        ({"user_id": ["u"], "item_ids": [["a", " "]]}, "row 0: user 'u': an id is empty or blank"),
+        ({"user_id": ["u", "u"], "item_ids": [["a"], ["b"]]}, "row 1: user 'u' is already in the table, row 0"),
     ],
 )
 def test_bad_rows_are_named(table, message):

@@ -1,0 +1,186 @@
+"""Rows of sequences, each with its place: from text, JSON lines, a JSON array or an Arrow table. No type is guessed."""
+
+import json
+import os
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .item_ids import check_type_of_ids
+
+#: Rows that are held as Python objects at a time.
+ROWS_AT_A_TIME = 10_000
+_BLANKS = re.compile(r"[ \t\r\n]*")
+
+
+class Columns(NamedTuple):
+    """Names of the columns of a table of sequences."""
+
+    user_column: str = "user_id"
+    items_column: str = "item_ids"
+    timestamps_column: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        return [name for name in self if name is not None]
+
+
+class Row(NamedTuple):
+    """A sequence as it stands in its source: file and line, or the number of its row; user, items and times."""
+
+    place: str
+    user: Any
+    items: Any
+    times: Any = None
+
+
+def text_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
+    """Lines of the reference text format, ``user item item …``."""
+    for number, raw in enumerate(Path(path).read_bytes().splitlines(), start=1):
+        place = f"{path}, line {number}"
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(_not_utf8(error, os.fspath(path), number)) from error
+        if number == 1 and _is_json(text):
+            raise ValueError(f"{place}: this is JSON; give the file the suffix .jsonl or .json.")
+        fields = re.findall(r"[^ \t]+", text)  # an id may contain other white space
+        if not fields:
+            raise ValueError(f"{place}: the line is empty; expected 'user item item …'")
+        yield Row(place, fields[0], fields[1:])
+
+
+def json_rows(path: str | os.PathLike[str], columns: Columns, name: str | None = None) -> Iterator[Row]:
+    """Objects of a JSON file, one a line or in an array.
+
+    Args:
+        path: The file.
+        columns: The keys to take.
+        name: What the file is called in messages; by default its path.
+    """
+    name = name or os.fspath(path)
+    for number, found in _json_values(path, name):
+        place = f"{name}, line {number}"
+        if not isinstance(found, dict):
+            raise ValueError(f"{place}: expected an object with the keys {columns.names}, not {str(found)[:40]}.")
+        if missing := [column for column in columns.names if column not in found]:
+            raise ValueError(f"{place}: the object has no {missing}; its keys are {list(found)}.")
+        yield Row(place, *(found[column] for column in columns.names))
+
+
+def parquet_rows(path: str | os.PathLike[str], columns: Columns, name: str | None = None) -> Iterator[Row]:
+    """Rows of a Parquet file; arguments as for [`json_rows`]."""
+    name = name or os.fspath(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            check_columns(file.schema_arrow, columns, name)
+            batches = file.iter_batches(ROWS_AT_A_TIME, columns=columns.names)
+            yield from _rows_of_batches(batches, columns, name)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{name} cannot be read as Parquet: {error}") from error
+
+
+def arrow_rows(table: pa.Table, columns: Columns, name: str) -> Iterator[Row]:
+    """Rows of a table in memory, or mapped into it; ``name`` is what it is called in messages."""
+    check_columns(table.schema, columns, name)
+    yield from _rows_of_batches(iter(table.to_batches(ROWS_AT_A_TIME)), columns, name)
+
+
+def _rows_of_batches(batches: Iterator[pa.RecordBatch], columns: Columns, name: str) -> Iterator[Row]:
+    number = 0
+    for batch in batches:
+        for values in zip(*(batch.column(column).to_pylist() for column in columns.names), strict=True):
+            yield Row(f"{name}, row {number}", *values)
+            number += 1
+
+
+def check_columns(schema: pa.Schema, columns: Columns, name: str) -> None:
+    """Refuse a table without these columns, or with columns whose types hold no ids."""
+    if missing := [column for column in columns.names if column not in schema.names]:
+        raise ValueError(f"{name} has no column {missing}; its columns are {schema.names}.")
+    kinds = {column: schema.field(column).type for column in columns[:2]}
+    items = kinds[columns.items_column]
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+    if any(is_list(items) for is_list in (*lists, pa.types.is_large_list_view)):
+        kinds[columns.items_column] = items.value_type
+    elif not pa.types.is_null(items):
+        raise ValueError(f"{name}: the column {columns.items_column!r} holds {items}; expected a list of ids in a row.")
+    for column, kind in kinds.items():
+        try:
+            check_type_of_ids(kind)
+        except ValueError as error:
+            raise ValueError(f"{name}: the column {column!r} can hold no ids: {error}.") from error
+
+
+def _json_values(path: str | os.PathLike[str], name: str) -> Iterator[tuple[int, Any]]:
+    """Values of a JSON file with the numbers of their lines."""
+    number = 0
+    try:
+        with open(path, "rb") as file:
+            for number, raw in enumerate(file, start=1):
+                is_array = raw.removeprefix(BOM_UTF8).lstrip().startswith(b"[")
+                raw += file.read() if is_array else b""
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                if is_array:
+                    yield from _values_of_array(text, number)
+                elif not text.isspace():
+                    yield number, _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        line, problem = number + error.lineno - 1, f"{error.msg} at character {error.colno}"
+        raise ValueError(
+            f"{name}, line {line}: not JSON ({problem}); expected an object a line, or an array of objects."
+        ) from error
+    except RecursionError as error:
+        raise ValueError(f"{name}, line {number}: the JSON is nested too deeply.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(_not_utf8(error, name, number)) from error
+    except ValueError as error:
+        raise ValueError(f"{name}, line {number}: {error}") from error
+
+
+def _values_of_array(text: str, line: int) -> Iterator[tuple[int, Any]]:
+    counted, place = 0, _after_blanks(text, text.index("[") + 1)
+    while text[place : place + 1] != "]":
+        line, counted = line + text.count("\n", counted, place), place
+        value, end = _DECODER.raw_decode(text, place)
+        yield line, value
+        place = _after_blanks(text, end)
+        if text[place : place + 1] == ",":
+            place = _after_blanks(text, place + 1)
+        elif text[place : place + 1] != "]":
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, place)
+    if (end := _after_blanks(text, place + 1)) < len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+
+
+def _after_blanks(text: str, place: int) -> int:
+    found = _BLANKS.match(text, place)
+    return found.end() if found else place
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise json.JSONDecodeError("a key comes twice", "", 0)
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _not_utf8(error: UnicodeDecodeError, name: str, number: int) -> str:
+    line = number + error.object.count(b"\n", 0, error.start)
+    return f"{name}, line {line}: not UTF-8 text ({error.reason} at byte {error.start})"
