@@ -222,7 +222,7 @@ def test_training_on_a_prepared_folder_says_so_and_takes_its_splits(tmp_path, mo
     rows = [(f"u{n % 40}", f"i{(n * 7 + n // 40) % 23}", 1000 * (n // 40)) for n in range(400)]
     log = tmp_path / "log.csv"
     log.write_text("user_id,item_id,timestamp\n" + "".join(f"{user},{item},{time}\n" for user, item, time in rows))
-    prepare("table", [log], tmp_path / "prepared", split="time", targets="last")
+    prepare("table", [log], tmp_path / "prepared", split="time", targets="last", oldest="1970-01-01")
     for streaming in ("false", "true"):
         out = tmp_path / streaming
         flags = ["--dataset", tmp_path / "prepared", "--model", "sasrec", "--streaming", streaming]

@@ -23,6 +23,10 @@ def prepare(
     ],
     output: Annotated[Path, typer.Option(help="Folder to create.")],
     metadata: Annotated[str | None, typer.Option(help="File with item titles.")] = None,
+    metadata_item_column: Annotated[
+        str | None, typer.Option(help="Its column of item ids: a name, or a number from 1 without a header.")
+    ] = None,
+    metadata_title_column: Annotated[str | None, typer.Option(help="Its column of titles.")] = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -37,6 +41,10 @@ def prepare(
         str | None, typer.Option(help="Earliest time to keep: 2019-01-01 or 2019-01-01T08:00, in UTC.")
     ] = None,
     end: Annotated[str | None, typer.Option(help="Latest time to keep; a date alone means its midnight.")] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Keep rows with these values in a column: event=buy,cart. May be given for several columns."),
+    ] = None,
     repeats: Annotated[
         Literal["keep", "first", "last", "first-row"] | None,
         typer.Option(help="Which of a user's interactions with an item to keep: all (default), one by time or by row."),
@@ -70,20 +78,36 @@ def prepare(
         typer.Option(help="Table: name of the column, or its number from 1 without a header; user_id by default."),
     ] = None,
     item_column: Annotated[str | None, typer.Option(help="Table: column of items; item_id by default.")] = None,
-    time_column: Annotated[str | None, typer.Option(help="Table: column of times; timestamp by default.")] = None,
+    time_column: Annotated[
+        str | None,
+        typer.Option(help="Table: column of times; timestamp by default. 'none': the rows are in the order of time."),
+    ] = None,
     rating_column: Annotated[str | None, typer.Option(help="Table: column of ratings.")] = None,
-    title_column: Annotated[str | None, typer.Option(help="Table: column of item titles.")] = None,
+    title_column: Annotated[
+        str | None, typer.Option(help="Table: column of item titles, in the log or in --metadata.")
+    ] = None,
     separator: Annotated[str | None, typer.Option(help="Table: separator, \\t for a tab; detected by default.")] = None,
     time_unit: Annotated[
         Literal["auto", "s", "ms", "us", "ns"] | None, typer.Option(help="Unit of numeric times; auto detects it.")
     ] = None,
     time_format: Annotated[
-        str | None, typer.Option(help="Format of times that are neither numbers nor ISO 8601, such as %d.%m.%Y.")
+        str | None,
+        typer.Option(help="Format of times, such as '%d %b %Y %H:%M'; for other times than numbers and ISO 8601."),
+    ] = None,
+    oldest: Annotated[
+        str | None,
+        typer.Option(
+            help="Refuse a log with most times before this date, for they are probably no times; 1995-01-01 by default."
+        ),
     ] = None,
     negative_times: Annotated[
         Literal["reject", "keep"] | None, typer.Option(help="Whether to reject records with a time before 1970.")
     ] = None,
     now: Annotated[str | None, typer.Option(help="Records more than a day later are invalid; now by default.")] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(help="Mark of missing values, instead of NA, null, None, NaN and the like; may be repeated."),
+    ] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of text files; UTF-8 by default.")] = None,
     max_rejected: Annotated[
         float | None, typer.Option(help="Abort if more than this fraction of the records is invalid; 0.01 by default.")
@@ -99,6 +123,7 @@ def prepare(
 ) -> None:
     """Make a data set from raw logs: sequences, splits and items in Parquet, with a card."""
     from .. import preparation
+    from ..preparation.keeping import parse_keep
     from ..preparation.pipeline import find_source
 
     columns = {
@@ -109,7 +134,9 @@ def prepare(
         "title_column": title_column,
         "separator": separator and separator.replace("\\t", "\t"),
     }
-    given_columns = {key: value for key, value in columns.items() if value is not None}
+    given_columns: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
+    if time_column is not None and time_column.lower() == "none":
+        given_columns["time_column"] = None
     if given_columns and source != "table":
         raise preparation.PreparationError(
             f"{', '.join(given_columns)}: only for the source 'table'; {source} has fixed columns."
@@ -132,8 +159,11 @@ def prepare(
         "targets": targets,
         "time_unit": time_unit,
         "time_format": time_format,
+        "oldest": oldest,
         "negative_times": negative_times,
         "now": now,
+        "keep": parse_keep(keep) if keep else None,
+        "missing": missing or None,
         "encoding": encoding,
         "max_rejected": max_rejected,
     }
@@ -142,6 +172,8 @@ def prepare(
         paths,
         output,
         metadata=metadata,
+        metadata_item_column=metadata_item_column,
+        metadata_title_column=metadata_title_column,
         preset=preset,
         memory_limit=memory_limit,
         threads=threads,

@@ -5,11 +5,13 @@ with their numbers of interactions); ``interactions`` (``u``, ``i``, ``time``, `
 interactions of users and items that were dropped).
 """
 
+from bisect import bisect
 from typing import Any
 
 import duckdb
 from tqdm.auto import tqdm
 
+from .errors import PreparationError
 from .options import PreparationOptions, microseconds
 from .progress import sql_progress
 
@@ -65,6 +67,10 @@ def select_interactions(connection: duckdb.DuckDBPyConnection, options: Preparat
             f"{options.user_core}-core of users, {options.item_core}-core of items, rounds: {rounds}",
             count(connection, "SELECT sum(n) FROM users"),
         )
+    if not rows:
+        path = "; ".join(f"{step['step']}: {step['rows_out']:,} rows left" for step in steps)
+        core = _explain_core(connection, options.user_core, options.item_core) if steps[-1]["rows_in"] else ""
+        raise PreparationError(f"None of {steps[0]['rows_in']:,} records remain. {path}.{core}")
     return steps
 
 
@@ -138,6 +144,36 @@ def _k_core(connection: duckdb.DuckDBPyConnection, user_core: int, item_core: in
             rounds += 1
             bar.update()
             bar.set_postfix(dropped=dropped)
+
+
+def _explain_core(connection: duckdb.DuckDBPyConnection, user_core: int, item_core: int) -> str:
+    """Which core left nothing, and the highest ones that would leave something."""
+
+    def leaves_something(users: int, items: int) -> bool:
+        for table, code in (("users", "u"), ("items", "i")):
+            connection.execute(
+                f"CREATE OR REPLACE TABLE {table} AS SELECT '' AS name, count(*) AS n, {code} AS code FROM interactions"
+                " GROUP BY code"
+            )
+        _k_core(connection, users, items)
+        return count(connection, "SELECT count(*) FROM users") > 0
+
+    def highest(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The last pair that leaves something, in a list; the pairs ascend."""
+        return pairs[:end][-1:] if (end := bisect(pairs, False, key=lambda pair: not leaves_something(*pair))) else []
+
+    if not leaves_something(user_core, 1):
+        cause = f"--user-core {user_core} alone leaves no user"
+    elif not leaves_something(1, item_core):
+        cause = f"--item-core {item_core} alone leaves no item"
+    else:
+        cause = f"--user-core {user_core} and --item-core {item_core} leave something alone, but not together"
+    found = [
+        *highest([(core, item_core) for core in range(1, user_core)]),
+        *highest([(user_core, core) for core in range(1, item_core)]),
+    ] or highest([(core, core) for core in range(1, min(user_core, item_core))])
+    ways = ", or ".join(f"--user-core {users} --item-core {items}" for users, items in found)
+    return f" {cause}. {ways} would leave something."
 
 
 def _drop(connection: duckdb.DuckDBPyConnection, table: str, code: str, core: int, others: str, other_code: str) -> int:

@@ -5,6 +5,7 @@ line of a JSON file, or the fields of delimited text.
 """
 
 import csv
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,11 +32,6 @@ MAX_LINES_OF_RECORD = 1000
 BAD_QUOTES = "unclosed or misplaced quotes"
 NO_OBJECT = "not a JSON object"
 REPEATED_HEADER = "repeated header"
-#: What to do about a missing column.
-WRONG_FILE = (
-    "Is it the right file for this source? For a table, give the column names with --user-column, --item-column and "
-    "--time-column."
-)
 
 
 @dataclass(frozen=True)
@@ -61,10 +57,11 @@ class JsonLines:
         """SQL that selects position, reason, content and the columns (text or NULL) from ``batches``."""
         aliases = [alias for names in self.log.columns.values() for alias in names]
         pointers = ", ".join(sql_text("/" + alias.replace("~", "~0").replace("/", "~1")) for alias in aliases)
-        columns = ", ".join(
-            f"coalesce({', '.join(present(_scalar(aliases.index(name) + 1)) for name in names)}) AS {column}"
+        texts = {
+            column: [present(_scalar(aliases.index(name) + 1, column in self.log.filters)) for name in names]
             for column, names in self.log.columns.items()
-        )
+        }
+        columns = ", ".join(f"coalesce({', '.join(found)}) AS {column}" for column, found in texts.items())
         return f"""
             WITH objects AS (
                 SELECT position, reason, record, CASE
@@ -200,10 +197,11 @@ class Delimited:
             FROM batches"""
 
 
-def _scalar(place: int) -> str:
+def _scalar(place: int, or_boolean: bool) -> str:
     """SQL for a JSON value as text, NULL if it is neither a string nor a number; 5.0 becomes 5, as in a table."""
     value = f"found[{place}]"
     return f"""CASE
+        {f"WHEN types[{place}] = 'BOOLEAN' THEN {value}" if or_boolean else ""}
         WHEN types[{place}] IN ('VARCHAR', 'BIGINT', 'UBIGINT', 'HUGEINT', 'UHUGEINT') THEN {value}
         WHEN types[{place}] = 'DOUBLE' AND isfinite(try_cast({value} AS DOUBLE)) THEN {whole_number(value)}
     END"""
@@ -241,12 +239,16 @@ def find_layout(log: Log, block: Block, path: str) -> Layout:
     if places and not missing:
         return Delimited(separator, log.quoted, tuple(fields), columns, places, len(fields), header_line)
     if log.headerless and not places:
-        width = len(log.headerless)
-        fits = {s: sum(len(_fields(line, s, log.quoted)) == width for line in lines) for s in separators}
-        return Delimited(max(fits, key=lambda s: fits[s]), log.quoted, None, columns, _by_order(log), width)
+        separator, names = max(
+            itertools.product(separators, log.headerless),
+            key=lambda pair: sum(len(_fields(line, pair[0], log.quoted)) == len(pair[1]) for line in lines),
+        )
+        missing = [column for column in missing if column not in names]
+        if not missing:
+            return Delimited(separator, log.quoted, None, columns, _by_order(names), len(names))
     seen = _fields(line, max(separators, key=line.count), log.quoted)
     wanted = ", ".join(repr(log.columns[column][0]) for column in missing)
-    raise PreparationError(f"{public_name(path)} has no column {wanted}. Its first line is {seen[:20]}. {WRONG_FILE}")
+    raise PreparationError(f"{public_name(path)} has no column {wanted}. Its first line is {seen[:20]}. {log.advice}")
 
 
 def _by_name(log: Log, fields: Sequence[str]) -> dict[str, int]:
@@ -267,8 +269,8 @@ def _by_number(log: Log, width: int, path: str) -> dict[str, int]:
     return places
 
 
-def _by_order(log: Log) -> dict[str, int]:
-    return {column: place for place, column in enumerate(log.headerless) if column}
+def _by_order(names: Sequence[str]) -> dict[str, int]:
+    return {column: place for place, column in enumerate(names) if column}
 
 
 @contextmanager

@@ -3,13 +3,15 @@
 import codecs
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import duckdb
 
 from .errors import PreparationError
+from .keeping import as_texts
 from .source import Source
 
 CHOICES = {
@@ -20,6 +22,10 @@ CHOICES = {
     "time_unit": ("auto", "s", "ms", "us", "ns"),
     "negative_times": ("reject", "keep"),
 }
+#: Options that need times.
+NEED_TIMES = ("ties", "time_unit", "time_format", "negative_times")
+#: Marks of missing values that programs write.
+MISSING = ("NA", "N/A", "#N/A", "<NA>", "NaN", "NaT", "null", "(null)", "None", "nil", "undefined", "\\N")
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,13 @@ class PreparationOptions:
             the ``"first"`` or ``"all"``, with one row per target.
         time_unit: Unit of numeric times; ``"auto"`` detects s, ms, µs or ns from the size of each.
         time_format: Format of times (``strptime``) that are neither numbers nor ISO 8601.
+        oldest: The log is refused if most of its times are earlier, for they are probably something else: ratings,
+            counts, years, or another unit. Dates that are written out are refused only in January 1970.
         negative_times: Whether a record with a time before 1970 is invalid (``"reject"``) or kept (``"keep"``).
         now: Records more than a day later are invalid. By default the time of the run.
+        keep: Column to the values to keep, such as ``{"event": ["buy", "cart"]}``; other rows are left out. ``""`` is
+            an empty value.
+        missing: Marks of missing values, in any case of letters. A user, item or time of this text is missing.
         encoding: Encoding of text files; by default UTF-8, or UTF-16 or UTF-32 if there is a byte-order mark.
         max_rejected: Abort if more than this fraction of the records is invalid.
     """
@@ -72,8 +83,11 @@ class PreparationOptions:
     targets: str = "last"
     time_unit: str = "auto"
     time_format: str | None = None
+    oldest: str = "1995-01-01"
     negative_times: str = "reject"
     now: str | None = None
+    keep: Mapping[str, Any] = field(default_factory=dict)
+    missing: Sequence[str] = MISSING
     encoding: str | None = None
     max_rejected: float = 0.01
 
@@ -86,7 +100,11 @@ class PreparationOptions:
         if not 0 <= self.max_rejected <= 1:
             raise PreparationError(f"max_rejected must be between 0 and 1, not {self.max_rejected}")
         self._check_split()
-        for name in ("start", "end", "validation_from", "test_from", "now"):
+        if isinstance(self.missing, str):
+            raise PreparationError(f"missing must be a list of marks, not the text {self.missing!r}")
+        object.__setattr__(self, "keep", as_texts(self.keep))
+        object.__setattr__(self, "missing", list(self.missing))
+        for name in ("start", "end", "validation_from", "test_from", "now", "oldest"):
             if getattr(self, name) is not None:
                 microseconds(getattr(self, name), name)
         if self.start and self.end and microseconds(self.start) > microseconds(self.end):
@@ -147,6 +165,8 @@ def make_options(source: Source, preset: str | None, given: dict[str, Any]) -> P
         timed = ("start", "end", "validation_from", "test_from")
         if options.split == "time" or any(getattr(options, name) for name in timed):
             raise PreparationError(f"{source.name} has no times: it cannot be filtered or split by time.")
+        if idle := [name for name in NEED_TIMES if getattr(options, name) != getattr(PreparationOptions, name)]:
+            raise PreparationError(f"{', '.join(idle)}: without times, the order of the rows is the order of time.")
     if source.rating is None and options.min_rating is not None:
         raise PreparationError(f"{source.name} has no ratings for min_rating; for a table, give rating_column.")
     for form in (options.time_format, *source.time_formats):

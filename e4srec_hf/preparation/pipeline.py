@@ -18,19 +18,22 @@ from ..data.prepared import FACTS_NAME, PICTURE_NAME, REJECTED_NAME
 from ..files import write_json
 from ..version import __version__
 from .archives import expand
+from .checks import check_times, check_titles, time_advice
 from .chunks import ahead, read_chunks
 from .errors import PreparationError
 from .files import find_files, recorded_name
 from .interactions import count, select_interactions, time_at
+from .keeping import check_kept, keep_rows
 from .options import PreparationOptions, make_options, microseconds, moment
 from .picture import draw
 from .records import collect_titles, create_records, read_log, read_titles
 from .rejects import check_rejected, describe_rejected, write_rejected
 from .report import dataset_facts
-from .source import Log, Source
+from .source import Log, Source, with_items_file
 from .sources import SOURCES
 from .splitting import Cuts
 from .sql import sql_text
+from .titles import clean_title
 from .workplace import PREPARATION_NAME, check_output, workplace
 from .writing import SequenceWriter, summary
 
@@ -58,6 +61,8 @@ def prepare(
     output: str | os.PathLike[str],
     *,
     metadata: str | os.PathLike[str] | None = None,
+    metadata_item_column: str | None = None,
+    metadata_title_column: str | None = None,
     preset: str | None = None,
     memory_limit: str | None = None,
     threads: int | None = None,
@@ -76,6 +81,8 @@ def prepare(
             ``zip://file::archive.zip``); ``*`` is a wildcard. Compression is detected from the content.
         output: The folder to create.
         metadata: A file with item titles.
+        metadata_item_column: Its column of ids, by name or by number from 1; by default that of the source.
+        metadata_title_column: Its column of titles.
         preset: A published processing that the source defines, such as ``"s3rec"``. ``options`` override it.
         memory_limit: Maximum memory, such as ``"4GB"``; more data spills to disk, next to ``output``. By default 80% of
             the memory.
@@ -91,6 +98,11 @@ def prepare(
     """
     kind = find_source(source)
     chosen = make_options(kind, preset, options)
+    kind = keep_rows(kind, chosen.keep)
+    if metadata is not None:
+        kind = with_items_file(kind, metadata_item_column, metadata_title_column)
+    elif metadata_item_column or metadata_title_column:
+        raise PreparationError("metadata_item_column and metadata_title_column need metadata, a file of items.")
     final = Path(os.path.realpath(output))  # a link stays, its target is replaced
     check_output(final, overwrite=overwrite)
     files = find_files([os.fspath(path) for path in paths])
@@ -167,23 +179,25 @@ def _prepare(
     now = int(time.time() * 1e6) if options.now is None else microseconds(options.now)
     create_records(connection)
     read = read_log(connection, files, source, options, now, scratch)
-    titled = [read_titles(connection, path, source, options.encoding, len(files), scratch) for path in metadata]
-    rejected = write_rejected(connection, [recorded_name(path) for path in (*files, *metadata)], stage / REJECTED_NAME)
+    titled = [read_titles(connection, path, source, options, len(files), scratch) for path in metadata]
+    names = [recorded_name(path) for path in (*files, *metadata)]
+    rejected = write_rejected(connection, names, stage / REJECTED_NAME)
     described = describe_rejected(rejected, stage / REJECTED_NAME)
     records = count(connection, "SELECT count(*) FROM records")
     if not records:
         raise PreparationError("No records: the files are empty.")
     bad = count(connection, "SELECT count(*) FROM records WHERE reason IS NOT NULL")
-    check_rejected(bad, records, options.max_rejected, described)
+    advice = time_advice(connection, source, options, now)
+    check_rejected(bad, records, options.max_rejected, advice, described)
     check_rejected(
-        sum(rejected.values()) - bad, sum(file["records"] for file in titled), options.max_rejected, described
+        sum(rejected.values()) - bad, sum(file["records"] for file in titled), options.max_rejected, "", described
     )
+    check_kept(connection, options.keep)
+    check_times(connection, names, source, options, now)
+    check_titles(connection, names[len(files) :])
     if source.title is not None:
         collect_titles(connection)
     steps = select_interactions(connection, options)
-    if not steps[-1]["rows_out"]:
-        path = "; ".join(f"{step['step']}: {step['rows_out']:,} rows left" for step in steps)
-        raise PreparationError(f"None of {records:,} records remain. {path}")
     cuts = _cuts(connection, options, steps[-1]["rows_out"]) if options.split == "time" else None
     writer = SequenceWriter(stage, options, cuts, _items(connection), source.time is not None)
     with tqdm(total=steps[-1]["rows_out"], desc="writing", unit=" interactions", unit_scale=True, disable=None) as bar:
@@ -200,7 +214,13 @@ def _prepare(
             f"Validation from {moment(cuts[0])} has {splits['validation']:,} targets, test from {moment(cuts[1])} has "
             f"{splits['test']:,}; the last interaction is at {last}. Choose other times."
         )
-    with_title = writer.write_items(_titles(connection))
+    titles = _titles(connection)
+    cleaned = {item: clean_title(title) for item, title in titles.items()}
+    with_title = writer.write_items(cleaned)
+    if titles and not with_title:
+        raise PreparationError(
+            f"All {len(titles):,} titles are tags or scripts, such as {min(titles.values())[:80]!r}."
+        )
     return {
         "name": name,
         "columns": {column: list(names) for column, names in source.log.columns.items()},
@@ -213,6 +233,8 @@ def _prepare(
         "cuts": None if cuts is None else [moment(cut) for cut in cuts],
         **summary(writer.counts),
         "items_with_title": with_title,
+        "titles_left_out": sum(title is None for title in cleaned.values()),
+        "titles_cleaned": sum(title not in (None, titles[item]) for item, title in cleaned.items()),
         "picture": PICTURE_NAME if draw(writer.counts, name, stage / PICTURE_NAME) else None,
         "sha256": writer.digest.hexdigest(),
         "software": {"e4srec-hf": __version__, "duckdb": duckdb.__version__, "pyarrow": pa.__version__},

@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 from .content import Content, HashedStream, check_start, copy_content, open_content
 from .errors import PreparationError
 from .files import READING_ERRORS, file_size, public_name, recorded_name, why_unreadable
-from .layouts import POSITION_OF_FILE, WRONG_FILE, find_layout
+from .layouts import POSITION_OF_FILE, find_layout
 from .lines import Block, read_lines
 from .options import PreparationOptions
-from .parsing import insert_interactions, insert_sequences
+from .parsing import insert_interactions, insert_sequences, without_marks
 from .progress import sql_progress
 from .source import Log, Source
 from .sql import present, sql_name, sql_text
@@ -33,7 +33,7 @@ def create_records(connection: duckdb.DuckDBPyConnection) -> None:
     connection.create_function("as_json", _as_json, text, "VARCHAR", null_handling="special")  # type: ignore[call-overload]
     connection.execute(
         "CREATE TABLE records (position BIGINT, user_id VARCHAR, item_id VARCHAR, time BIGINT, rating DOUBLE,"
-        " title VARCHAR, skipped VARCHAR, reason VARCHAR, content VARCHAR)"
+        " title VARCHAR, skipped VARCHAR, reason VARCHAR, content VARCHAR, moment VARCHAR, kept VARCHAR)"
     )
     connection.execute("CREATE TABLE bad_metadata (position BIGINT, reason VARCHAR, content VARCHAR)")
     connection.execute("CREATE TABLE titles (item_id VARCHAR PRIMARY KEY, title VARCHAR)")
@@ -63,7 +63,7 @@ def read_log(
     Raises:
         PreparationError: If a file cannot be read or lacks a column, or two files have the same content.
     """
-    insert = insert_sequences if source.time is None else insert_interactions
+    insert = insert_sequences if "line" in source.log.columns else insert_interactions
 
     def statement(columns: str) -> str:
         return insert(columns, source, options, now)
@@ -83,7 +83,12 @@ def read_log(
 
 
 def read_titles(
-    connection: duckdb.DuckDBPyConnection, path: str, source: Source, encoding: str | None, number: int, work: Path
+    connection: duckdb.DuckDBPyConnection,
+    path: str,
+    source: Source,
+    options: PreparationOptions,
+    number: int,
+    work: Path,
 ) -> dict[str, Any]:
     """Read a file of items into ``titles``; the first title of each item counts.
 
@@ -99,10 +104,10 @@ def read_titles(
         connection,
         path,
         source.metadata,
-        encoding,
+        options.encoding,
         number,
         work,
-        lambda columns: f"CREATE TABLE metadata AS SELECT * FROM ({columns})",
+        lambda columns: f"CREATE TABLE metadata AS SELECT {without_marks(('item', 'title'), options)} FROM ({columns})",
     )
     connection.execute(
         "INSERT INTO bad_metadata SELECT position, coalesce(reason, 'no item'), content FROM metadata"
@@ -113,7 +118,16 @@ def read_titles(
         " WHERE reason IS NULL AND item IS NOT NULL AND title IS NOT NULL GROUP BY item"
     )
     del facts["content"]
-    facts["records"] = connection.execute("SELECT count(*) FROM metadata").fetchall()[0][0]
+    counts = (
+        "SELECT count(*), count(item) FILTER (reason IS NULL AND title IS NOT NULL), any_value(content) FROM metadata"
+    )
+    facts["records"], usable, content = connection.execute(counts).fetchall()[0]
+    if not usable:
+        seen = f" One is {content[:200]!a}." if content else ""
+        raise PreparationError(
+            f"{public_name(path)}: none of its {facts['records']:,} records has an id and a title.{seen} "
+            f"{source.metadata.advice}"
+        )
     connection.execute("DROP TABLE metadata")
     return facts
 
@@ -221,9 +235,11 @@ def _parquet_text(
         return "NULL::VARCHAR"
     if found is None:
         raise PreparationError(
-            f"{public_name(path)} has no column {aliases[0]!r}; its columns are {list(names.values())}. {WRONG_FILE}"
+            f"{public_name(path)} has no column {aliases[0]!r}; its columns are {list(names.values())}. {log.advice}"
         )
     name, kind = sql_name(found), types[found]
+    if kind == "BOOLEAN" and column in log.filters:
+        return f"CAST({name} AS VARCHAR)"
     if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "BLOB", "BIT", "BOOLEAN")):
         raise PreparationError(f"{public_name(path)}: column {found!r} is {kind}; expected text, numbers or times.")
     text = f"CAST({name} AS VARCHAR)"

@@ -58,7 +58,7 @@ def describe_rejected(counts: dict[str, int], path: Path) -> str:
     return "\n".join(lines)
 
 
-def check_rejected(rejected: int, records: int, most: float, description: str) -> None:
+def check_rejected(rejected: int, records: int, most: float, advice: str, description: str) -> None:
     """Abort if more than the fraction ``most`` of the records is invalid.
 
     Raises:
@@ -67,5 +67,6 @@ def check_rejected(rejected: int, records: int, most: float, description: str) -
     if rejected > most * records:
         raise PreparationError(
             f"{rejected:,} of {records:,} records are invalid ({rejected / records:.1%}); the limit is {most:.1%}."
-            f" Nothing was written. Fix the files or the options, or raise --max-rejected.\n{description}"
+            f" Nothing was written. Fix the files or the options, or raise --max-rejected. {advice}".rstrip()
+            + f"\n{description}"
         )

@@ -7,7 +7,7 @@ from ..cards.markdown import plain, table
 from .options import PreparationOptions
 
 #: Only options that differ from these are described.
-_DEFAULTS = PreparationOptions()
+_DEFAULTS = PreparationOptions().to_dict()
 #: Descriptions of the order of ties.
 _TIES = {
     "file": "in the order of the files",
@@ -31,6 +31,9 @@ def summary_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("items not in train", f"{facts['items_not_in_train']:,}"),
         ("items with a title", f"{facts['items_with_title']:,}"),
     ]
+    for label, name in (("titles freed of HTML", "titles_cleaned"), ("titles left out: HTML alone", "titles_left_out")):
+        if facts[name]:
+            lines.append((label, f"{facts[name]:,}"))
     if facts["test_targets_in_ties"] is not None:
         lines.append(("test targets that depend on ties", f"{facts['test_targets_in_ties']:.2%}"))
     return lines
@@ -62,7 +65,7 @@ def describe_preparation(facts: Mapping[str, Any]) -> str:
     changed = [
         f"{name} = {plain(repr(value))}"
         for name, value in options.items()
-        if (value != getattr(_DEFAULTS, name) and name != "owner") or (name == "owner" and value != "user")
+        if (value != _DEFAULTS.get(name) and name != "owner") or (name == "owner" and value != "user")
     ]
     chosen = f"Options: {', '.join(changed)}." if changed else "All options have their default values."
     if facts["source"] == "table":

@@ -1,8 +1,16 @@
 """Description of a kind of raw log: where its columns are and what they mean."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from .errors import PreparationError
+
+#: What to do where a column is missing.
+WRONG_FILE = (
+    "Is it the right file for this source? For a table, give the column names with --user-column, --item-column and "
+    "--time-column (none, if the rows are in the order of time)."
+)
 
 
 @dataclass(frozen=True)
@@ -11,22 +19,26 @@ class Log:
 
     Attributes:
         columns: SQL name of a column to its possible names in files; the first one that a file has is used.
-        headerless: SQL names in the order of the columns of a file without a header; ``""`` for an ignored column.
-            Empty if a header is required.
+        headerless: The forms of a file without a header, each as SQL names in the order of the columns, ``""`` for an
+            ignored one; the form whose number of columns fits is used. Empty if a header is required.
         optional: SQL names of columns that a file may lack.
         separator: Separator of delimited text; ``None`` detects it from the first line.
         quoted: Whether fields of delimited text may be in double quotes.
         fallback_encoding: Encoding of lines that are not valid UTF-8. Without one such lines are invalid records.
         files: Patterns of the names that the file is published under, by which it is found in an archive.
+        filters: SQL names of columns that decide which rows are kept; they may hold truth values.
+        advice: What to do where a column is missing.
     """
 
     columns: Mapping[str, tuple[str, ...]]
-    headerless: tuple[str, ...] = ()
+    headerless: tuple[tuple[str, ...], ...] = ()
     optional: tuple[str, ...] = ("rating", "title")
     separator: str | None = ","
     quoted: bool = True
     fallback_encoding: str | None = None
     files: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    advice: str = WRONG_FILE
 
 
 @dataclass(frozen=True)
@@ -73,3 +85,42 @@ class Source:
     time_formats: tuple[str, ...] = ()
     metadata: Log | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def items_file(item: tuple[str, ...], title: tuple[str, ...], **layout: Any) -> Log:
+    """The file of items of a source: ids and titles, both needed.
+
+    Args:
+        item: Possible names of the column of ids.
+        title: Possible names of the column of titles.
+        layout: Other attributes of the [`Log`].
+    """
+    return Log(
+        {"item": item, "title": title},
+        optional=(),
+        advice="Name its columns with --metadata-item-column and --metadata-title-column.",
+        **layout,
+    )
+
+
+def with_items_file(source: Source, item: str | None, title: str | None) -> Source:
+    """The same source with a file of items, in which the given names of columns count alone.
+
+    Raises:
+        PreparationError: If the source knows no such file and a name is missing.
+    """
+    known = source.metadata
+    if known is None and not (item and title):
+        raise PreparationError(
+            f"{source.name} has no metadata file of its own: name the columns with --metadata-item-column and "
+            "--metadata-title-column."
+        )
+    if known is None or item or title:
+        columns = {} if known is None else known.columns
+        layout = (
+            {} if known is None else {name: getattr(known, name) for name in ("fallback_encoding", "quoted", "files")}
+        )
+        known = items_file(
+            (item,) if item else columns["item"], (title,) if title else columns["title"], separator=None, **layout
+        )
+    return replace(source, log=replace(source.log, optional=(*source.log.optional, "title")), metadata=known)

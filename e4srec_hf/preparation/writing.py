@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +117,7 @@ class SequenceWriter:
         for split in self.copied:
             shutil.copyfile(self.paths[""], self.paths[split])
 
-    def write_items(self, titles: dict[str, str]) -> int:
+    def write_items(self, titles: Mapping[str, str | None]) -> int:
         """Write the catalogue; return the number of items with a title."""
         seen = np.flatnonzero(self.counts.of_items)
         names = self.items.take(pa.array(seen[np.argsort(self.first_seen[seen])]))

@@ -31,7 +31,15 @@ def prepared(tmp_path):
         rows.writerow(("user_id", "item_id", "timestamp"))
         for user, items in zip(world.sequences["user_id"], world.sequences["item_ids"], strict=True):
             rows.writerows((user, item, 1000 * place) for place, item in enumerate(items))
-    prepare("table", [tmp_path / "log.csv"], tmp_path / "prepared", split="time", user_core=3, item_core=1)
+    prepare(
+        "table",
+        [tmp_path / "log.csv"],
+        tmp_path / "prepared",
+        split="time",
+        user_core=3,
+        item_core=1,
+        oldest="1970-01-01",
+    )
     return tmp_path / "prepared"
 
 

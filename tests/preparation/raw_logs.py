@@ -50,5 +50,5 @@ def bytes_of(folder):
 
 def prepare_all(source, paths, output, **options):
     """Prepare without default filters, and accept any number of invalid records."""
-    plain = {"user_core": 0, "item_core": 0, "max_rejected": 1, "now": "2026-01-01"}
+    plain = {"user_core": 0, "item_core": 0, "max_rejected": 1, "now": "2026-01-01", "oldest": "1970-01-01"}
     return prepare(source, paths, output, **plain | options)

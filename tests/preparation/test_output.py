@@ -97,7 +97,7 @@ def test_the_same_bytes_again_whatever_the_threads(log, tmp_path, monkeypatch):
 def test_times_in_the_future_are_judged_by_the_clock_or_by_now(log, tmp_path):
     with log.open("a") as file:
         file.write(f"u0,i1,{int(time.time()) + 3 * 86_400},x\nu0,i1,{int(time.time())},x\n")
-    bare = {"max_rejected": 1, "user_core": 0, "item_core": 0}
+    bare = {"oldest": "1970-01-01", "max_rejected": 1, "user_core": 0, "item_core": 0}
     prepare(TABLE, [log], tmp_path / "out", **bare)
     assert [reason for _, reason in rejected_of(tmp_path / "out")] == ["no item", "time in the future"]
     prepare(TABLE, [log], tmp_path / "later", now="2999-01-01", **bare)
@@ -111,7 +111,7 @@ def test_too_many_invalid_records_write_nothing(log, tmp_path):
         prepare(TABLE, [log], tmp_path / "sub" / "out")
     assert "--max-rejected" in str(raised.value)
     assert list((tmp_path / "sub").iterdir()) == []
-    prepare(TABLE, [log], tmp_path / "sub" / "out", max_rejected=0.03, user_core=0, item_core=0)
+    prepare_all(TABLE, [log], tmp_path / "sub" / "out", max_rejected=0.03)
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["out"]
 
 
@@ -164,7 +164,12 @@ def test_existing_folders_are_replaced_only_on_request(log, tmp_path):
 )
 def test_invalid_options_are_reported_and_nothing_is_written(options, message, log, tmp_path):
     with pytest.raises(PreparationError, match=message):
-        prepare(TABLE, [log], tmp_path / "out", **{"max_rejected": 1, "user_core": 0, "item_core": 0} | options)
+        prepare(
+            TABLE,
+            [log],
+            tmp_path / "out",
+            **{"oldest": "1970-01-01", "max_rejected": 1, "user_core": 0, "item_core": 0} | options,
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -256,7 +261,7 @@ def test_raw_files_come_from_a_data_set_on_the_hub(log, tmp_path, hub_here):
 SCRIPT = """
 import sys
 from e4srec_hf.preparation import make_table, prepare
-prepare(make_table(), [sys.argv[1]], sys.argv[2], user_core=2, item_core=2, overwrite=True)
+prepare(make_table(), [sys.argv[1]], sys.argv[2], user_core=2, item_core=2, oldest="1970-01-01", overwrite=True)
 """
 
 
@@ -312,10 +317,10 @@ def test_a_link_to_a_data_set_stays_a_link_and_bytes_do_not_depend_on_the_path(l
 
 def test_valid_metadata_does_not_lower_the_fraction_of_invalid_records(log, tmp_path):
     items = tmp_path / "items.csv"
-    items.write_text("item_id,title\n" + "".join(f"x{n},X\n" for n in range(1000)) + ",nameless\n")
+    items.write_text("item_id,title\n" + "".join(f"i{n},X\n" for n in range(1000)) + ",nameless\n")
     with pytest.raises(PreparationError, match="1 of 46 records are invalid"):
         prepare("table", [log], tmp_path / "out", metadata=items)
-    facts = prepare("table", [log], tmp_path / "out", metadata=items, max_rejected=0.05, user_core=0, item_core=0).facts
+    facts = prepare_all("table", [log], tmp_path / "out", metadata=items, max_rejected=0.05).facts
     assert facts["rejected"] == {"no item": 2}
     assert rejected_of(tmp_path / "out") == [(47, "no item"), (1002, "no item")]
 

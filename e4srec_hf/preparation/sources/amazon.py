@@ -1,9 +1,9 @@
 """Amazon reviews of 2014, 2018 and 2023: JSON lines, or CSV files with only the ratings."""
 
-from ..source import Log, Owner, Source
+from ..source import Log, Owner, Source, items_file
 
 _REVIEWS = {"reviewer": ("reviewerID",), "item": ("asin",), "rating": ("overall",), "time": ("unixReviewTime",)}
-_METADATA = Log({"item": ("asin",), "title": ("title",)}, files=("meta_*",))
+_METADATA = items_file(("asin",), ("title",), files=("meta_*",))
 
 #: S3-Rec keeps ratings above 0; all ratings here are.
 _S3REC = {"s3rec": {"user_core": 5, "item_core": 5, "repeats": "keep", "ties": "file"}}
@@ -11,7 +11,7 @@ _S3REC = {"s3rec": {"user_core": 5, "item_core": 5, "repeats": "keep", "ties": "
 AMAZON_2014 = Source(
     name="amazon-2014",
     about="reviews_<Category>_5.json.gz or ratings_<Category>.csv; metadata: meta_<Category>.json.gz",
-    log=Log(_REVIEWS, headerless=("reviewer", "item", "rating", "time"), files=("reviews_*", "ratings_*")),
+    log=Log(_REVIEWS, headerless=(("reviewer", "item", "rating", "time"),), files=("reviews_*", "ratings_*")),
     owners={"user": Owner("reviewer")},
     rating="rating",
     metadata=_METADATA,
@@ -21,7 +21,7 @@ AMAZON_2014 = Source(
 AMAZON_2018 = Source(
     name="amazon-2018",
     about="<Category>.json.gz, <Category>_5.json.gz or <Category>.csv; metadata: meta_<Category>.json.gz",
-    log=Log(_REVIEWS, headerless=("item", "reviewer", "rating", "time")),
+    log=Log(_REVIEWS, headerless=(("item", "reviewer", "rating", "time"),)),
     owners={"user": Owner("reviewer")},
     rating="rating",
     metadata=_METADATA,
@@ -33,9 +33,9 @@ AMAZON_2023 = Source(
     about="<Category>.csv or <Category>.jsonl of McAuley-Lab/Amazon-Reviews-2023; metadata: meta_<Category>.jsonl",
     log=Log(
         {"reviewer": ("user_id",), "item": ("parent_asin",), "rating": ("rating",), "time": ("timestamp",)},
-        headerless=("reviewer", "item", "rating", "time"),
+        headerless=(("reviewer", "item", "rating", "time"),),
     ),
     owners={"user": Owner("reviewer")},
     rating="rating",
-    metadata=Log({"item": ("parent_asin",), "title": ("title",)}, files=("meta_*",)),
+    metadata=items_file(("parent_asin",), ("title",), files=("meta_*",)),
 )

@@ -1,13 +1,13 @@
 """LastFM: the tags of HetRec 2011, and LastFM-1K, the listening histories of a thousand users."""
 
-from ..source import Log, Owner, Source
+from ..source import Log, Owner, Source, items_file
 
 LASTFM_HETREC = Source(
     name="lastfm-hetrec",
     about="user_taggedartists-timestamps.dat; metadata: artists.dat",
     log=Log(
         {"listener": ("userID",), "item": ("artistID",), "time": ("timestamp",)},
-        headerless=("listener", "item", "", "time"),
+        headerless=(("listener", "item", "", "time"),),
         separator="\t",
         quoted=False,
         fallback_encoding="latin-1",
@@ -15,9 +15,10 @@ LASTFM_HETREC = Source(
     ),
     owners={"user": Owner("listener")},
     time_unit="ms",
-    metadata=Log(
-        {"item": ("id",), "title": ("name",)},
-        headerless=("item", "title", "", ""),
+    metadata=items_file(
+        ("id",),
+        ("name",),
+        headerless=(("item", "title", "", ""),),
         separator="\t",
         quoted=False,
         fallback_encoding="latin-1",
@@ -45,7 +46,7 @@ LASTFM_1K = Source(
             "artist_id": ("artid", "musicbrainz-artist-id"),
             "artist_name": ("artname", "artist-name"),
         },
-        headerless=("listener", "time", "artist_id", "artist_name", "", ""),
+        headerless=(("listener", "time", "artist_id", "artist_name", "", ""),),
         separator="\t",
         quoted=False,
         fallback_encoding="latin-1",

@@ -1,14 +1,14 @@
 """Any other log: CSV, TSV, JSON lines, Parquet or a spreadsheet, with given column names."""
 
 from ..errors import PreparationError
-from ..source import Log, Owner, Source
+from ..source import Log, Owner, Source, items_file
 
 
 def make_table(
     *,
     user_column: str = "user_id",
     item_column: str = "item_id",
-    time_column: str = "timestamp",
+    time_column: str | None = "timestamp",
     rating_column: str | None = None,
     title_column: str | None = None,
     separator: str | None = None,
@@ -18,12 +18,13 @@ def make_table(
     Args:
         user_column: Column of users: a name in the header or a JSON key, or a number from 1 without a header.
         item_column: Column of items.
-        time_column: Column of times.
+        time_column: Column of times; ``None`` if the rows are in the order of time.
         rating_column: Column of ratings, needed for ``min_rating``.
-        title_column: Column of item titles.
+        title_column: Column of item titles, in the log or in the file of items.
         separator: Separator of delimited text; by default detected from the first line.
     """
-    columns = {"owner": (user_column,), "item": (item_column,), "time": (time_column,)}
+    columns = {"owner": (user_column,), "item": (item_column,)}
+    columns |= {} if time_column is None else {"time": (time_column,)}
     columns |= {} if rating_column is None else {"rating": (rating_column,)}
     columns |= {} if title_column is None else {"title": (title_column,)}
     if separator == "":
@@ -34,9 +35,10 @@ def make_table(
         about="CSV, TSV, JSON lines, Parquet or .xlsx, with --user-column, --item-column and --time-column",
         log=Log(columns, separator=separator, optional=tuple(name for name, column in named.items() if column is None)),
         owners={"user": Owner("owner")},
+        time=None if time_column is None else "time",
         rating=None if rating_column is None else "rating",
         title=None if title_column is None else "title",
-        metadata=Log({"item": (item_column,), "title": (title_column or "title",)}, separator=None),
+        metadata=items_file((item_column,), (title_column or "title",), separator=None),
     )
 
 

@@ -1,6 +1,6 @@
 """The Yelp Open Dataset: JSON lines."""
 
-from ..source import Log, Owner, Source
+from ..source import Log, Owner, Source, items_file
 
 YELP = Source(
     name="yelp",
@@ -11,7 +11,7 @@ YELP = Source(
     ),
     owners={"user": Owner("reviewer")},
     rating="rating",
-    metadata=Log({"item": ("business_id",), "title": ("name",)}, files=("*business.json",)),
+    metadata=items_file(("business_id",), ("name",), files=("*business.json",)),
     presets={
         "s3rec": {
             "start": "2019-01-01 00:00:00",

@@ -1,0 +1,42 @@
+"""Titles of items, of which some sources have pieces of web pages."""
+
+import html
+import re
+
+_INLINE = "a|abbr|b|big|cite|code|em|font|i|s|small|span|strike|strong|sub|sup|tt|u"
+_BLOCKS = (
+    "address|article|blockquote|body|br|button|center|dd|div|dl|dt|footer|form|h[1-6]|head|header|hr|html|iframe|img|input"
+    "|label|li|link|main|meta|nav|ol|option|p|pre|section|select|table|tbody|td|th|thead|title|tr|ul|video"
+)
+#: What is not shown of a page: scripts and styles with their content, also where their end was cut off; comments.
+_HIDDEN = re.compile(r"<(script|style|noscript|svg)\b.*?(</\1\s*>|$)|<!--.*?(-->|$)|<!doctype\b[^>]*(>|$)", re.I | re.S)
+#: Tags of HTML; at the end also the beginning of one that was cut off, known by a space behind its name.
+_TAG = re.compile(
+    rf"</?(?P<name>{_INLINE}|{_BLOCKS})(\s[^<>]*)?/?>|</?({_INLINE}|{_BLOCKS})\s+[\w-]*\s*(=[^<>]*)?$|^\s*</?[a-z]+$",
+    re.I,
+)
+_IS_INLINE = re.compile(_INLINE, re.I)
+#: A character reference; without the semicolon "R&copy" may be a name.
+_REFERENCE = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
+#: Text that is a script or a style sheet.
+_CODE = re.compile(
+    r"^\s*(var|let|const)\s+[\w$]+\s*=|^\s*\(?\s*function\b\s*[\w$]*\s*\(|^\s*(window|document)\.\w+|^\s*if\s*\(\s*(typeof|window)\b"
+    r"|^\s*[.#@]?[\w.#:, -]+\{[^{}]*:[^{}]*;|=\s*\(new Date\(\)\)|\.getElementById\(|^\s*P\.when\("
+)
+
+
+def clean_title(title: str) -> str | None:
+    """A title without tags and character references; ``None`` if nothing but tags or a script is left."""
+    before, cleaned = None, title
+    while cleaned != before and ("<" in cleaned or "&" in cleaned):  # references may stand for tags or references
+        before = cleaned
+        cleaned = _TAG.sub(_space, _HIDDEN.sub(" ", cleaned))
+        cleaned = _REFERENCE.sub(lambda found: html.unescape(found.group()), cleaned)
+    if cleaned != title:
+        cleaned = " ".join(cleaned.split())
+    return None if not cleaned or _CODE.search(cleaned) else cleaned
+
+
+def _space(tag: re.Match[str]) -> str:
+    """What stands in the place of a tag: a tag within a line parts no words."""
+    return "" if tag["name"] and _IS_INLINE.fullmatch(tag["name"]) else " "
