@@ -164,7 +164,11 @@ def _metadata(
                 metric_type=metric,
                 metric_name=f"{metric.upper()}, {report.protocol}",
                 metric_value=report.metrics[metric].value,
-                metric_args={"candidates": report.candidates, "exclude_seen": report.exclude_seen},
+                metric_args={
+                    "candidates": report.candidates,
+                    "exclude_seen": report.exclude_seen,
+                    "protocol": report.rules,
+                },
             )
             for report in own
             for metric in CARD_METRICS
@@ -202,6 +206,7 @@ def _results(reports: Mapping[str, Mapping[str, RankingReport]]) -> list[dict[st
         {
             "protocol": _sentence_case(plain(next(iter(rows.values())).protocol)),
             "table": results_table({plain(model): report for model, report in rows.items()}, CARD_METRICS),
+            "remark": plain(next(iter(rows.values())).remark),
         }
         for rows in reports.values()
         if rows

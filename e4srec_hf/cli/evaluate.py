@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from .parameters import BaseModel, Source
+from .parameters import BaseModel, LoadIn4bit, LoadIn8bit, Source
 
 METRICS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 
@@ -13,6 +13,8 @@ def evaluate(
     model: Source,
     dataset: Annotated[str, typer.Option(help='As for e4srec train; "demo" is the made-up world.')],
     base_model: BaseModel = None,
+    load_in_4bit: LoadIn4bit = False,
+    load_in_8bit: LoadIn8bit = False,
     user_column: Annotated[str, typer.Option(help="Column of users, for a table.")] = "user_id",
     items_column: Annotated[str, typer.Option(help="Column of item lists, for a table.")] = "item_ids",
     split: Annotated[Literal["validation", "test"], typer.Option(help="Whose targets are ranked.")] = "test",
@@ -20,6 +22,13 @@ def evaluate(
         str | None, typer.Option(help="Rank among sampled negatives: a file, or how many to draw.")
     ] = None,
     negatives_seed: Annotated[int, typer.Option(help="Seed of the drawn negatives.")] = 0,
+    protocol: Annotated[
+        Literal["strict", "reference"],
+        typer.Option(
+            help="reference: seen items among negatives, ties and users with few items as in the reference "
+            "implementation. It excludes --include-seen."
+        ),
+    ] = "strict",
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also rank the items of the history.")] = False,
     batch_size: Annotated[int, typer.Option(help="Users per batch.", min=1)] = 128,
     device: Annotated[str | None, typer.Option(help="By default the GPU if there is one.")] = None,
@@ -34,6 +43,8 @@ def evaluate(
     from ..paths import check_exists
     from ..terminal import bars_only_on_terminals
 
+    if protocol == "reference" and include_seen:
+        raise typer.BadParameter("--protocol reference sets what happens to seen items.", param_hint="--include-seen")
     bars_only_on_terminals()
     check_exists(model)
     if base_model is not None:
@@ -46,12 +57,17 @@ def evaluate(
         split=split,
         negatives=negatives,
         negatives_seed=negatives_seed,
-        exclude_seen=not include_seen,
+        protocol=protocol,
+        exclude_seen=False if include_seen else None,
         batch_size=batch_size,
         device=device,
         base_model=base_model,
+        load_in_4bit=load_in_4bit,
+        load_in_8bit=load_in_8bit,
     )
     typer.echo(f"{split} targets, {reports[model].protocol}; 95% bootstrap intervals over users\n")
     typer.echo(results_table(reports, METRICS))
+    if remark := reports[model].remark:
+        typer.echo(f"\n{remark}")
     if as_json:
         typer.echo(json.dumps({name: report.to_dict() for name, report in reports.items()}, indent=1))

@@ -4,13 +4,16 @@ from .ease import EASE, best_ease
 from .fingerprint import folder_fingerprint, model_fingerprint
 from .metrics import mean_metrics, metrics_with_intervals, user_metrics
 from .popularity import PopularityModel, popularity_skew
+from .protocols import PROTOCOLS, Protocol
 from .ranking import evaluate_ranking, rank_targets, target_ranks
 from .reports import Evaluation, RankingReport, load_evaluation, load_reports, results_table, save_reports
 
 __all__ = [
     "EASE",
+    "PROTOCOLS",
     "Evaluation",
     "PopularityModel",
+    "Protocol",
     "RankingReport",
     "best_ease",
     "evaluate_ranking",

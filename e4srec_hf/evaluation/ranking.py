@@ -17,19 +17,22 @@ from ..modeling.histories import PAD_ID
 from ..modeling.ranking import SCORES_AT_A_TIME, catalogue_scores, check_no_nan, mask_ineligible_items
 from ..modeling.recommender import evaluation_mode
 from .metrics import metrics_with_intervals
-from .reports import RankingReport
+from .protocols import REFERENCE, STRICT, Protocol, protocol_of
+from .reports import WHOLE_CATALOGUE, RankingReport
 
 
 def _describe_candidates(dataset: Dataset, retired: Tensor | None) -> str:
     without = "" if retired is None else f" without {len(retired)} retired item(s)"
     if "candidates" not in dataset.column_names:
-        return f"the whole catalogue{without}"
+        return f"{WHOLE_CATALOGUE}{without}"
     counts = {len(candidates) for candidates in dataset["candidates"]}
     number = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
     return f"{number} sampled negatives{without}"
 
 
-def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen: bool) -> tuple[Tensor, Tensor]:
+def rank_targets(
+    model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen: bool, protocol: Protocol = STRICT
+) -> tuple[Tensor, Tensor]:
     """Rank the last item of each row, as [`SequenceCollator`] with ``targets="last"`` marks it.
 
     Args:
@@ -37,6 +40,7 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
             target.
         batch: ``input_ids``, ``attention_mask``, ``labels`` and, for sampled negatives, ``candidates``.
         exclude_seen: Whether the history is hidden from the ranking.
+        protocol: What else is decided.
 
     Returns:
         The ranks ``(batch,)`` and the targets ``(batch,)``. A target of -100 means that the row has none; its rank is
@@ -63,6 +67,8 @@ def rank_targets(model: nn.Module, batch: Mapping[str, Tensor], *, exclude_seen:
             seen=ids.masked_fill(mask == 0, PAD_ID) if exclude_seen else None,
             candidates=batch["candidates"][answerable] if "candidates" in batch else None,
             retired=getattr(model, "retired", None),
+            protocol=protocol,
+            padding=protocol.counts_padding and getattr(getattr(model, "config", None), "head", None) == "linear",
         )
     return ranks, targets
 
@@ -90,8 +96,10 @@ def target_ranks(
     seen: Tensor | None = None,
     candidates: Tensor | None = None,
     retired: Tensor | None = None,
+    protocol: Protocol = STRICT,
+    padding: bool = False,
 ) -> Tensor:
-    """Rank of each target among the eligible items, 1 is best. Ties count against the target.
+    """Rank of each target among the eligible items, 1 is best.
 
     Args:
         scores_of: Computes the scores of some rows: at a time, as many rows as have 64 MiB of scores.
@@ -100,6 +108,8 @@ def target_ranks(
         seen: ``(batch, any)`` item ids to hide. A target among them is a miss.
         candidates: ``(batch, any)`` negatives that the target is ranked among; ``None`` is the whole catalogue.
         retired: ``(any,)`` item ids to hide in every row. A target among them is a miss too.
+        protocol: How ties and repeated candidates count, and how many places there are.
+        padding: Whether ``[PAD]`` takes a place in the whole catalogue by its score.
 
     Returns:
         ``(batch,)`` float32; ``inf`` for a target that is hidden.
@@ -116,10 +126,17 @@ def target_ranks(
         check_no_nan(scores)
         own_seen, own_candidates = (None if ids is None else ids[rows] for ids in (seen, candidates))
         score = scores.gather(1, column[rows])
+        padding_ahead = scores[:, PAD_ID] > score[:, 0]
         mask_ineligible_items(scores, 0, own_seen, own_candidates, retired, value=torch.nan)  # NaN is never counted
-        rank = (scores >= score).sum(dim=1).float()  # float32: exact up to 2**24 items
-        is_hidden = scores.gather(1, column[rows]).isnan().squeeze(1)
-        ranks[rows] = rank.masked_fill(is_hidden, torch.inf)
+        is_miss = scores.gather(1, column[rows]).isnan().squeeze(1)
+        if protocol.counts_repeats and own_candidates is not None:
+            scores = scores.gather(1, own_candidates)
+        ahead = (scores >= score).sum(dim=1) if protocol.ties_against else (scores > score).sum(dim=1) + 1
+        if padding and own_candidates is None:
+            ahead += padding_ahead
+        if protocol.places is not None:
+            is_miss |= ahead > protocol.places
+        ranks[rows] = ahead.float().masked_fill(is_miss, torch.inf)  # float32: exact up to 2**24 items
     return ranks
 
 
@@ -129,8 +146,10 @@ def evaluate_ranking(
     dataset: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    exclude_seen: bool = True,
+    exclude_seen: bool | None = None,
     batch_size: int = 256,
+    protocol: str = "strict",
+    without_target: int = 0,
 ) -> RankingReport:
     """Rank the last item of every row of ``dataset`` after the items before it.
 
@@ -139,16 +158,25 @@ def evaluate_ranking(
         dataset: ``validation`` or ``test`` of `leave_one_out`. A column ``candidates`` of raw ids, see
             `with_candidates`, ranks each target among those instead of the whole catalogue.
         tokenizer: The item tokenizer of the model.
-        exclude_seen: Whether the items of the history are hidden. A target that is in the history is then a miss, as
-            a retired target always is.
+        exclude_seen: Whether the items of the history are hidden, by default as the protocol has it. A target that is
+            in the history is then a miss, as a retired target always is.
         batch_size: Users per batch.
+        protocol: ``"strict"`` or ``"reference"``, see [`Protocol`].
+        without_target: Number of users who have no row because they have too few items for a target. The reference has
+            them in its means.
 
     Returns:
         A [`RankingReport`].
 
     Raises:
-        ValueError: If a score is NaN, no row has a target in the catalogue, or the tokenizer does not fit the model.
+        ValueError: If a score is NaN, no row has a target in the catalogue, the tokenizer does not fit the model, or
+            ``exclude_seen`` is given beside a protocol that sets it.
     """
+    rules, sampled = protocol_of(protocol), "candidates" in dataset.column_names
+    if rules is REFERENCE and exclude_seen is not None:
+        raise ValueError('protocol="reference" sets whether seen items are hidden: leave out exclude_seen.')
+    if exclude_seen is None:
+        exclude_seen = rules.hides_seen_negatives if sampled else rules.hides_seen
     if isinstance(model, PreTrainedModel):
         check_vocabulary(tokenizer, model.config.vocab_size)
     if not len(dataset):
@@ -158,20 +186,27 @@ def evaluate_ranking(
     by_length = np.argsort([-len(items) for items in dataset["item_ids"]], kind="stable")  # as recommend does
     loader = DataLoader(dataset.select_columns(columns), batch_size, sampler=by_length.tolist(), collate_fn=collate)
     device = next(iter([*model.parameters(), *model.buffers()])).device
-    found = []
+    found, n_seen = [], 0
     with evaluation_mode(model), getattr(model, "kept_instruction", nullcontext)():
         for batch in loader:
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            found.append(torch.stack([part.float() for part in rank_targets(model, batch, exclude_seen=exclude_seen)]))
+            ranks, targets = rank_targets(model, batch, exclude_seen=exclude_seen, protocol=rules)
+            found.append(torch.stack([ranks, targets.float()]))
+            n_seen += int((batch["input_ids"][:, :-1] == targets[:, None]).any(dim=1).sum())
     ranks, targets = torch.cat(found, dim=1).cpu().double().numpy()[:, np.argsort(by_length)]
     ranked = ranks[targets > 0]
     if not len(ranked):
         raise ValueError("No row has a target in the catalogue: is this the item tokenizer of this data set?")
+    n_without_target = len(ranks) - len(ranked) + without_target
+    if rules.counts_everyone:
+        ranked = np.concatenate([ranked, np.full(n_without_target, np.inf)])
     return RankingReport(
         metrics=metrics_with_intervals(ranked),
         ranks=ranked,
         n_users=len(ranked),
-        n_without_target=len(ranks) - len(ranked),
+        n_without_target=n_without_target,
         exclude_seen=exclude_seen,
         candidates=_describe_candidates(dataset, getattr(model, "retired", None)),
+        n_seen=n_seen,
+        rules=rules.name,
     )

@@ -14,6 +14,10 @@ from ..files import EVALUATION_NAME, read_json, write_json
 from ..modeling.saving import AtomicSaveMixin
 from .fingerprint import folder_fingerprint, model_fingerprint
 from .metrics import Estimate
+from .protocols import REFERENCE, STRICT, protocol_of
+
+#: What the targets were ranked among, unless there were sampled negatives.
+WHOLE_CATALOGUE = "the whole catalogue"
 
 logger = logging.get_logger(__name__)
 
@@ -31,6 +35,8 @@ class RankingReport:
         exclude_seen: Whether the items of a user's history were hidden.
         candidates: What the targets were ranked among, in words: the whole catalogue or sampled negatives, and how
             many items are retired.
+        n_seen: Number of targets that their user had before: certain misses where seen items are hidden.
+        rules: Name of the [`Protocol`].
     """
 
     metrics: dict[str, Estimate]
@@ -39,13 +45,39 @@ class RankingReport:
     n_without_target: int
     exclude_seen: bool
     candidates: str
+    n_seen: int = 0
+    rules: str = STRICT.name
 
     @property
     def protocol(self) -> str:
         """The protocol in words."""
-        seen = "hidden" if self.exclude_seen else "kept"
-        left_out = f", {self.n_without_target} users without a target left out" if self.n_without_target else ""
-        return f"ranked among {self.candidates}, seen items {seen}, {self.n_users} users{left_out}"
+        rules = protocol_of(self.rules)
+        parts = [f"ranked among {self.candidates}", f"seen items {'hidden' if self.exclude_seen else 'kept'}"]
+        if self.exclude_seen and self.n_seen:
+            parts[-1] += f" ({self.n_seen} of the targets: misses)"
+        if not rules.ties_against:
+            parts.append("ties count for the target")
+        if rules.places is not None:
+            parts.append(f"misses after place {rules.places}")
+        parts.append(f"{self.n_users} users")
+        if self.n_without_target:
+            what = (
+                "of them without a target, counted as misses"
+                if rules.counts_everyone
+                else "users without a target left out"
+            )
+            parts.append(f"{self.n_without_target} {what}")
+        return ("as the reference implementation evaluates: " if rules is REFERENCE else "") + ", ".join(parts)
+
+    @property
+    def remark(self) -> str:
+        """What a reader must know who compares with published figures; may be empty."""
+        if self.rules != STRICT.name or not self.exclude_seen or self.candidates.startswith(WHOLE_CATALOGUE):
+            return ""
+        return (
+            "Seen items are hidden among sampled negatives too. The reference implementation keeps them there, and the "
+            f"{self.n_seen} targets that are seen items can then be found: e4srec evaluate --protocol reference."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report without the ranks, for JSON."""
@@ -55,6 +87,8 @@ class RankingReport:
             "n_without_target": self.n_without_target,
             "exclude_seen": self.exclude_seen,
             "candidates": self.candidates,
+            "n_seen": self.n_seen,
+            "rules": self.rules,
         }
 
     @classmethod

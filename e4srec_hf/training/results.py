@@ -113,6 +113,8 @@ def show_results(reports: Reports) -> None:
     for table in reports.values():
         say(f"\nTest targets, {table['popularity'].protocol}; 95% bootstrap intervals over users\n")
         say(results_table(table))
+        if remark := table["popularity"].remark:
+            say(f"\n{remark}")
 
 
 def save_sample(
