@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import RepoCard
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..data.description import is_hub_id
-from ..data.item_tokenizer import item_catalogue
+from ..data.item_tokenizer import load_item_tokenizer
 from ..data.splits import LEAVE_ONE_OUT, describe_split
 from ..evaluation.reports import RankingReport, load_evaluation, results_table
 from ..files import CARD_NAME, CONFIG_NAME, CURVES_NAME, EVALUATION_NAME, TRAINING_NAME, code_files, count_lines
@@ -57,7 +57,7 @@ def refresh_model_card(
     """
     config = _load_config(directory) if model is None else model.config
     if tokenizer is None and Path(directory, TOKENIZER_FILES[0]).is_file():
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        tokenizer = load_item_tokenizer(directory)
     facts, evaluation = load_facts(directory), load_evaluation(directory, model)
     title = (repo_id or Path(directory).absolute().name).rsplit("/", 1)[-1]
     with staged_directory(directory) as stage:
@@ -190,8 +190,9 @@ def _example(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
     """A history made of the first items of the catalogue, as Python code."""
     if tokenizer is None:
         return {"history": None}
-    items = item_catalogue(tokenizer)
-    return {"history": python_literal([items[:3]]), "top_k": min(10, len(items))}
+    n_items = len(tokenizer) - FIRST_ITEM_ID
+    first = tokenizer.convert_ids_to_tokens([FIRST_ITEM_ID + item for item in range(min(3, n_items))])
+    return {"history": python_literal([first]), "top_k": min(10, n_items)}
 
 
 def _code(model_type: str, directory: str | os.PathLike[str] | None) -> dict[str, Any]:

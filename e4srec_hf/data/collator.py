@@ -1,6 +1,7 @@
 """Collate sequences into the batches that both models read."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,20 +68,15 @@ class SequenceCollator:
             histories = [items[-self.max_history - 1 :] for items in histories]
             if self.shuffle_histories:
                 histories = [self._shuffled(items) for items in histories]
-        batch = tokenize_histories(self.tokenizer, histories)
-        ids, mask = batch["input_ids"], batch["attention_mask"]  # (batch, seq)
-        known = mask.bool()
-        labels = ids.masked_fill(~known, IGNORE_INDEX)
-        if self.targets == "last":
-            labels[:, :-1] = IGNORE_INDEX
-        else:
+        out = label(tokenize_histories(self.tokenizer, histories), self.targets)
+        if self.targets == "all":
+            labels, known = out["labels"], out["attention_mask"].bool()  # (batch, seq)
             is_cut = torch.tensor([len(row["item_ids"]) > self.max_history for row in rows])[:, None]
             is_first = known & (known.cumsum(1) == 1)
-            labels = labels.masked_fill(is_first & (is_cut | (not self.first_item)), IGNORE_INDEX)
+            labels.masked_fill_(is_first & (is_cut | (not self.first_item)), IGNORE_INDEX)
             if self.max_targets is not None:
                 for row, items in enumerate(histories):
                     self._keep_targets(labels[row], items, self.max_targets)
-        out = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         if "candidates" in rows[0]:
             out["candidates"] = tokenize_histories(
                 self.tokenizer, [row["candidates"] for row in rows], on_unknown="error"
@@ -103,6 +99,14 @@ class SequenceCollator:
     def _generator(self, items: list[str], *purpose: int) -> np.random.Generator:
         """The random generator of a row in this epoch, a different one for each purpose."""
         return np.random.default_rng([self.seed, int(self._epoch), zlib.crc32("\0".join(items).encode()), *purpose])
+
+
+def label(batch: Mapping[str, Tensor], targets: str) -> dict[str, Tensor]:
+    """Add ``labels`` to ``(batch, seq)`` histories: all known items, or with ``targets="last"`` only a last one."""
+    labels = batch["input_ids"].masked_fill(~batch["attention_mask"].bool(), IGNORE_INDEX)
+    if targets == "last":
+        labels[:, :-1] = IGNORE_INDEX
+    return {**batch, "labels": labels}
 
 
 def has_target(labels: Tensor) -> Tensor:

@@ -1,17 +1,17 @@
 """The item tokenizer: the catalogue as a vocabulary that `AutoTokenizer` loads."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn, cast
 
-import torch
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
-from torch.nn.utils.rnn import pad_sequence
-from transformers import BatchEncoding, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ..modeling.histories import FIRST_ITEM_ID
+from ..modeling.histories import FIRST_ITEM_ID, PAD_ID, UNK_ID
 from .item_ids import as_ids
+from .token_rows import TokenRows, vocabulary_of
 
 PAD_TOKEN, UNK_TOKEN = "[PAD]", "[UNK]"
 
@@ -35,9 +35,10 @@ def build_item_tokenizer(item_ids: Iterable[str], *, max_history: int | None = N
     """
     items = list(item_ids)
     _check_raw_ids(items)
-    vocabulary = {token: index for index, token in enumerate([PAD_TOKEN, UNK_TOKEN, *items])}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token=UNK_TOKEN)),
+    tokens = [PAD_TOKEN, UNK_TOKEN, *items]
+    # a tokenizer copies what it is made of: it is made of the special tokens alone, and then gets its items
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(_word_level(tokens[:FIRST_ITEM_ID])),
         pad_token=PAD_TOKEN,
         unk_token=UNK_TOKEN,
         padding_side="left",
@@ -45,6 +46,29 @@ def build_item_tokenizer(item_ids: Iterable[str], *, max_history: int | None = N
         split_special_tokens=True,  # an id that contains "[PAD]" is still one item
         model_input_names=["input_ids", "attention_mask"],
         **({} if max_history is None else {"model_max_length": max_history}),
+    )
+    tokenizer.backend_tokenizer.model = _word_level(tokens)
+    return tokenizer
+
+
+def _word_level(tokens: Sequence[str]) -> WordLevel:
+    return WordLevel(dict(zip(tokens, range(len(tokens)), strict=True)), unk_token=UNK_TOKEN)
+
+
+def load_item_tokenizer(source: str | os.PathLike[str], **hub_arguments: Any) -> PreTrainedTokenizerFast:
+    """Load an item tokenizer as `AutoTokenizer` does, but parse its file once instead of twice.
+
+    Args:
+        source: Folder or Hub id.
+        hub_arguments: ``revision``, ``token``, …, for a Hub id.
+
+    Raises:
+        OSError: If it cannot be found.
+    """
+    # without them, transformers reads the whole file for its special tokens, before it reads the file
+    specials = {PAD_ID: AddedToken(PAD_TOKEN, special=True), UNK_ID: AddedToken(UNK_TOKEN, special=True)}
+    return AutoTokenizer.from_pretrained(
+        source, trust_remote_code=False, added_tokens_decoder=specials, **hub_arguments
     )
 
 
@@ -77,13 +101,14 @@ def _check_raw_ids(items: Sequence[str]) -> None:
         raise ValueError("The catalogue is empty: give at least one item id.")
     if others := [item for item in items if not isinstance(item, str)]:
         refuse_ids("are not strings (convert them with str())", others)
-    if blanks := [item for item in items if not item.strip()]:
-        refuse_ids("are empty or blank", blanks)
+    if not all(map(str.strip, items)):
+        refuse_ids("are empty or blank", [item for item in items if not item.strip()])
     as_ids(items)  # no control characters
-    if specials := [item for item in items if item in (PAD_TOKEN, UNK_TOKEN)]:
+    distinct = set(items)
+    if specials := [token for token in (PAD_TOKEN, UNK_TOKEN) if token in distinct]:
         refuse_ids("are special tokens", specials)
-    if duplicates := [item for item, count in Counter(items).items() if count > 1]:
-        refuse_ids("occur more than once", duplicates)
+    if len(distinct) < len(items):
+        refuse_ids("occur more than once", [item for item, count in Counter(items).items() if count > 1])
 
 
 def tokenize_histories(
@@ -108,42 +133,27 @@ def tokenize_histories(
     """
     if on_unknown not in ("unk", "error"):
         raise ValueError(f'on_unknown must be "unk" or "error", not {on_unknown!r}')
+    histories = list(histories)
     if any(isinstance(history, str) for history in histories):
         raise ValueError("histories must be a list of lists of ids, one per user; got a single list of ids.")
-    if not len(histories):
+    if not histories:
         raise ValueError("histories is empty: give at least one list of ids; the list itself may be empty.")
-    rows = [item_token_ids(tokenizer, history) for history in histories]
+    rows = TokenRows.of_lists(tokenizer, histories)
     if on_unknown == "error":
-        unknown = [
-            (row, item)
-            for row, history in enumerate(histories)
-            for item, token in zip(history, rows[row], strict=True)
-            if token == tokenizer.unk_token_id
-        ]
-        if unknown:
-            first = ", ".join(f"{item!r} (history {row})" for row, item in unknown[:5])
-            raise ValueError(f"{len(unknown)} item id(s) are not in the catalogue: {first}")
-    ids = pad_sequence(
-        [torch.tensor(row, dtype=torch.long) for row in rows],
-        batch_first=True,
-        padding_value=tokenizer.pad_token_id,
-        padding_side="left",
-    )
-    return BatchEncoding({"input_ids": ids, "attention_mask": (ids >= FIRST_ITEM_ID).long()})
+        rows.refuse_unknown(lambda row, place: histories[row][place])
+    return rows.batch()
 
 
-def item_token_ids(tokenizer: PreTrainedTokenizerBase, items: Sequence[str]) -> list[int]:
+def item_token_ids(tokenizer: PreTrainedTokenizerBase, items: Iterable[str]) -> list[int]:
     """The token id of each raw id; ``[UNK]`` for ids that are not in the catalogue and for names of special tokens."""
-    ids = cast(list[int], tokenizer.convert_tokens_to_ids(list(items))) if len(items) else []
-    unknown = tokenizer.unk_token_id
-    return [token if token > unknown else unknown for token in ids]
+    return list(map(vocabulary_of(tokenizer).__getitem__, items))
 
 
 def item_catalogue(tokenizer: PreTrainedTokenizerBase, *, retired_items: Collection[int] = ()) -> list[str]:
     """The raw ids of the catalogue in the order of their tokens, without the ``retired_items`` of a config."""
     retired = set(retired_items)
     tokens = [token for token in range(FIRST_ITEM_ID, len(tokenizer)) if token not in retired]
-    return cast(list[str], tokenizer.convert_ids_to_tokens(tokens))
+    return list(map(cast(Any, tokenizer).backend_tokenizer.id_to_token, tokens))
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from ..base_models import quantization
 from ..files import CONFIG_NAME, MODEL_FILES, read_json
 from ..modeling.saving import TOKENIZER_FILES
-from .item_tokenizer import check_vocabulary
+from .item_tokenizer import check_vocabulary, load_item_tokenizer
 
 
 def load_saved_tokenizer(source: str | os.PathLike[str], **hub_arguments: Any) -> PreTrainedTokenizerBase:
@@ -31,7 +31,7 @@ def load_saved_tokenizer(source: str | os.PathLike[str], **hub_arguments: Any) -
         cached_file(name, TOKENIZER_FILES[0], **hub_arguments)
     except OSError as error:
         raise OSError(f"{name} has no item tokenizer ({TOKENIZER_FILES[0]}): is it a whole model? ({error})") from error
-    return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **hub_arguments)
+    return load_item_tokenizer(name, **hub_arguments)
 
 
 def load_saved_model(

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.collator import SequenceCollator, has_target
+from ..data.collator import has_target, label
 from ..data.item_tokenizer import check_vocabulary
+from ..data.token_rows import TokenRows
 from ..modeling.histories import PAD_ID
 from ..modeling.ranking import SCORES_AT_A_TIME, catalogue_scores, check_no_nan, mask_ineligible_items
 from ..modeling.recommender import evaluation_mode
@@ -21,12 +21,12 @@ from .protocols import REFERENCE, STRICT, Protocol, protocol_of
 from .reports import WHOLE_CATALOGUE, RankingReport
 
 
-def _describe_candidates(dataset: Dataset, retired: Tensor | None) -> str:
+def _describe_candidates(candidates: TokenRows | None, retired: Tensor | None) -> str:
     without = "" if retired is None else f" without {len(retired)} retired item(s)"
-    if "candidates" not in dataset.column_names:
+    if candidates is None:
         return f"{WHOLE_CATALOGUE}{without}"
-    counts = {len(candidates) for candidates in dataset["candidates"]}
-    number = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    fewest, most = candidates.lengths().min(), candidates.lengths().max()
+    number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     return f"{number} sampled negatives{without}"
 
 
@@ -181,14 +181,18 @@ def evaluate_ranking(
         check_vocabulary(tokenizer, model.config.vocab_size)
     if not len(dataset):
         raise ValueError("There is nobody to evaluate: the data set is empty. Has any user three or more items?")
-    collate = SequenceCollator(tokenizer, targets="last")
-    columns = [name for name in ("item_ids", "candidates") if name in dataset.column_names]
-    by_length = np.argsort([-len(items) for items in dataset["item_ids"]], kind="stable")  # as recommend does
-    loader = DataLoader(dataset.select_columns(columns), batch_size, sampler=by_length.tolist(), collate_fn=collate)
+    rows, candidates = TokenRows.of_column(tokenizer, dataset, "item_ids"), None
+    if sampled:
+        candidates = TokenRows.of_column(tokenizer, dataset, "candidates")
+        candidates.refuse_unknown(lambda row, place: dataset[row]["candidates"][place])
+    by_length = np.argsort(-rows.lengths(), kind="stable")  # as recommend does
     device = next(iter([*model.parameters(), *model.buffers()])).device
     found, n_seen = [], 0
     with evaluation_mode(model), getattr(model, "kept_instruction", nullcontext)():
-        for batch in loader:
+        for some in np.split(by_length, range(batch_size, len(by_length), batch_size)):
+            batch = label(rows.batch(some), "last")
+            if candidates is not None:
+                batch["candidates"] = candidates.batch(some)["input_ids"]
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             ranks, targets = rank_targets(model, batch, exclude_seen=exclude_seen, protocol=rules)
             found.append(torch.stack([ranks, targets.float()]))
@@ -206,7 +210,7 @@ def evaluate_ranking(
         n_users=len(ranked),
         n_without_target=n_without_target,
         exclude_seen=exclude_seen,
-        candidates=_describe_candidates(dataset, getattr(model, "retired", None)),
+        candidates=_describe_candidates(candidates, getattr(model, "retired", None)),
         n_seen=n_seen,
         rules=rules.name,
     )

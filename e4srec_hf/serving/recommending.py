@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..data import tokenize_histories
-from ..data.item_tokenizer import item_catalogue
 from ..data.saved_models import load_saved_model, load_saved_tokenizer
 from ..hub.pull import item_titles
 from ..hub.verify.findings import printable
+from ..modeling.histories import FIRST_ITEM_ID
 
 
 class Recommended(NamedTuple):
@@ -64,7 +64,7 @@ def recommend_items(
     model = load_saved_model(source, tokenizer, **base, **hub_arguments)  # type: ignore[arg-type]
     best = model.recommend(
         **batch.to(model.get_input_embeddings().weight.device),
-        top_k=min(10, len(item_catalogue(tokenizer))) if top_k is None else top_k,
+        top_k=min(10, len(tokenizer) - FIRST_ITEM_ID) if top_k is None else top_k,
         exclude_seen=exclude_seen,
     )
     titles = item_titles(source, **hub_arguments)

@@ -25,7 +25,7 @@ def save_trained(model: AtomicSaveMixin, tokenizer: PreTrainedTokenizerBase, dir
     before = folder_fingerprint(directory) if has_card else None
     model.save_pretrained(directory, tokenizer=tokenizer)
     if not has_card or (before is not None and before != folder_fingerprint(directory)):
-        refresh_model_card(directory)
+        refresh_model_card(directory, tokenizer=tokenizer)
     model.config.name_or_path = os.path.abspath(directory)  # a push finds tokenizer and card there
     # the Trainer leaves its arguments as a pickle beside a model that it saved here; nothing pickled is shared
     Path(directory, "training_args.bin").unlink(missing_ok=True)

@@ -1,11 +1,16 @@
 """The catalogue as a vocabulary."""
 
+import json
+
 import pytest
 import torch
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from e4srec_hf import E4SRecConfig
 from e4srec_hf.data import build_item_tokenizer, tokenize_histories
+from e4srec_hf.data.item_tokenizer import load_item_tokenizer
 
 ODD_IDS = [
     "B0001",
@@ -95,3 +100,36 @@ def test_truncation_keeps_the_last_items():
 def test_no_histories_are_refused(item_tokenizer):
     with pytest.raises(ValueError, match="histories is empty: give at least one list of ids"):
         tokenize_histories(item_tokenizer, [])
+
+
+def test_building_and_loading_take_no_detour_and_give_the_files_of_a_plain_tokenizer(tmp_path, monkeypatch):
+    ids = ["b", "a c", "[PAD]x", '"ü\\', "7"]
+    vocabulary = {token: number for number, token in enumerate(["[PAD]", "[UNK]", *ids])}
+    plain = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="[UNK]")),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        padding_side="left",
+        truncation_side="left",
+        split_special_tokens=True,
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=7,
+    )
+    plain.save_pretrained(tmp_path / "plain")
+    build_item_tokenizer(ids, max_history=7).save_pretrained(tmp_path / "built")
+    by_auto = AutoTokenizer.from_pretrained(tmp_path / "plain")
+    parsed = []
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text, *args, **kwargs: parsed.append(len(text)) or loads(text))
+    loaded = load_item_tokenizer(tmp_path / "plain")
+    assert max(parsed) < (tmp_path / "plain" / "tokenizer.json").stat().st_size  # that file is for tokenizers alone
+    monkeypatch.undo()
+    loaded.save_pretrained(tmp_path / "loaded")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "built" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    by_auto.save_pretrained(tmp_path / "auto")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "loaded" / name).read_bytes() == (tmp_path / "auto" / name).read_bytes()
+    assert loaded.init_kwargs == by_auto.init_kwargs
+    assert type(loaded) is type(by_auto)
+    assert loaded(ids)["input_ids"] == by_auto(ids)["input_ids"]
