@@ -82,7 +82,7 @@ def test_a_random_order_is_recognised_also_where_popularity_is_no_better():
         ({"not_finite": 7}, "its loss did not fall: the rate is probably too high. Lower --learning_rate."),
         ({"losses": (5.0, 6.0)}, "Lower --learning_rate."),
         ({"losses": (math.log(N_ITEMS) + 1,) * 2}, "Lower --learning_rate."),
-        ({"ndcgs": (0.2, 0.1)}, "it overfits, or learns too fast. Lower --learning_rate, or raise --lora_dropout or"),
+        ({"ndcgs": (0.2, 0.1)}, "it overfits or learns too fast. Lower --learning_rate, or raise --lora_dropout or"),
         ({"ndcgs": (0.2, 0.19)}, "Raise --learning_rate or --num_train_epochs"),  # still, at a low rate
         ({"losses": (5.0,), "ndcgs": (0.1,)}, "Raise --learning_rate"),
         ({"losses": (), "ndcgs": ()}, "Raise --learning_rate"),  # nothing was logged
