@@ -1,9 +1,14 @@
 """What a user reads of a mistake: one line on stderr. The traceback is for those who ask for it."""
 
 import os
+import select
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from .terminal import escape_what_cannot_be_encoded
 
 #: Values of ``--debug`` in `transformers.TrainingArguments`; without one of them the flag asks for tracebacks.
 VALUES_OF_DEBUG = ("underflow_overflow", "tpu_metrics_debug")
@@ -20,22 +25,38 @@ def run_command(program: str, command: Callable[[list[str]], Any], argv: Sequenc
     Raises:
         SystemExit: With status 1 after a mistake, 2 after a mistake on the command line, 130 after an interruption.
     """
+    escape_what_cannot_be_encoded()
     words, debug = without_debug(sys.argv[1:] if argv is None else argv)
     try:
+        _check_text(words)
         status = command(words)
-    except BrokenPipeError:  # as in `e4srec … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except SystemExit:  # of argparse, after its help
+        _give_up_closed_streams()
+        raise
     except KeyboardInterrupt:
         if debug:
             raise
         _fail(program, "interrupted", 130)
     except Exception as error:
+        unread = _is_closed_pipe(sys.stdout) or _is_closed_pipe(sys.stderr)
+        _give_up_closed_streams()
+        if isinstance(error, BrokenPipeError) and unread:  # as in `e4srec … | head`
+            sys.exit(1)
         if debug or not is_mistake(error):
             raise
-        _fail(program, one_line(error), getattr(error, "exit_status", 1))
+        hint = "" if _says_all(error) else " (--debug or E4SREC_DEBUG=1 shows the traceback)"
+        _fail(program, one_line(error) + hint, getattr(error, "exit_status", 1))
     if status:
         sys.exit(status)
+
+
+def _check_text(words: Sequence[str]) -> None:
+    for word in words:
+        if any("\ud800" <= character <= "\udfff" for character in word):  # bytes that Python could not decode
+            encoding = sys.getfilesystemencoding()
+            raise ValueError(f"{word!a} is no text in {encoding}, the encoding of names here: try PYTHONUTF8=1")
 
 
 def without_debug(argv: Sequence[str]) -> tuple[list[str], bool]:
@@ -50,11 +71,42 @@ def without_debug(argv: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def is_mistake(error: Exception) -> bool:
-    """Whether an error is about files, values or the network, which a user can mend."""
+    """Whether an error is about files, values, missing packages, memory or the network, which a user can mend."""
     hub_errors = sys.modules.get("huggingface_hub.errors")  # where it is not imported, it has raised nothing
-    return isinstance(error, (OSError, ValueError)) or (
-        hub_errors is not None and isinstance(error, hub_errors.HTTPError)  # that of the HTTP library in use
+    torch = sys.modules.get("torch")
+    return (
+        isinstance(error, (OSError, ValueError, ImportError, MemoryError))
+        or (hub_errors is not None and isinstance(error, hub_errors.HTTPError))  # that of the HTTP library in use
+        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
     )
+
+
+@contextmanager
+def naming(what: object) -> Iterator[None]:
+    """Name a file, folder or option if the block fails on it with an error that does not say what a user can mend.
+
+    Raises:
+        ValueError: Instead of any error that is no mistake by [`is_mistake`].
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_mistake(error):
+            raise
+        reason = str(error).strip() if type(error).__name__ in str(error) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{what} cannot be used ({' '.join(reason.split())})") from error
+
+
+def _says_all(error: BaseException) -> bool:
+    """Whether an error names a file, or a statement of this package raised it on purpose, and for a mistake."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return True
+    steps = list(traceback.walk_tb(error.__traceback__))
+    if not steps or not str(steps[-1][0].f_globals.get("__name__")).startswith("e4srec_hf."):
+        return False
+    statement = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    cause = error.__cause__
+    return statement.startswith("raise ") and (not isinstance(cause, Exception) or is_mistake(cause))
 
 
 def one_line(error: Exception) -> str:
@@ -67,8 +119,30 @@ def one_line(error: Exception) -> str:
 
 
 def _fail(program: str, message: str, status: int) -> None:
-    sys.stdout.flush()
     rank = os.environ.get("RANK", "0")  # of several processes each may fail, for reasons of its own
     program = program if rank == "0" else f"{program} (process {rank})"
-    print(f"{program}: {message}", file=sys.stderr, flush=True)  # noqa: T201 - this line is what the user reads
+    print(f"{program}: {message}", file=sys.stderr)  # noqa: T201 - this line is what the user reads
+    _give_up_closed_streams()
     sys.exit(status)
+
+
+def _give_up_closed_streams() -> None:
+    """Flush stdout and stderr; one that takes nothing any more is left, or Python would fail on it again at its end."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+            given_up = _is_closed_pipe(stream)
+        except OSError:
+            given_up = True
+        if given_up:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _is_closed_pipe(stream: Any) -> bool:
+    """Whether a stream is a pipe whose reader has left; after the first error Python itself does not say it again."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+    except (AttributeError, OSError):  # Windows, or no file
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -1,6 +1,19 @@
-"""What is shown on a terminal only."""
+"""What is printed, and what is shown on a terminal only."""
 
+import io
 import sys
+
+
+def show(text: str) -> None:
+    """Print a text to stdout."""
+    print(text)  # noqa: T201 - what a command is for
+
+
+def escape_what_cannot_be_encoded() -> None:
+    """Let stdout and stderr write ``\\xfc`` for a character that their encoding lacks, where Python would raise."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def bars_only_on_terminals() -> None:

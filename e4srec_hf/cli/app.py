@@ -106,4 +106,4 @@ def _explain(error: Any) -> NoReturn:
         message = f"{option}: did you mean {' or '.join(close)}?" if close else f"{option}: there is no such option"
     else:
         message = error.format_message()
-    raise UsageError(f"{command}: {message}" if command else message) from error
+    raise UsageError(f"{command}: {message}" if command else message) from None

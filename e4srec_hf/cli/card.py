@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import show
 from .parameters import Directory
 
 
@@ -20,4 +21,4 @@ def card(
 
     check_folder(directory)
     refresh_model_card(directory, repo_id, license=licence)
-    typer.echo(f"Wrote {directory / 'README.md'}")
+    show(f"Wrote {directory / 'README.md'}")

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..terminal import show
 from .parameters import BaseModel, LoadIn4bit, LoadIn8bit, Source
 
 METRICS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
@@ -50,7 +51,7 @@ def evaluate(
     if base_model is not None:
         check_exists(base_model, bare_names=True)
     data = load_training_data(dataset, user_column=user_column, items_column=items_column)
-    typer.echo(f"{dataset}: {data.kind}")
+    show(f"{dataset}: {data.kind}")
     reports = evaluate_saved_model(
         model,
         data,
@@ -65,9 +66,9 @@ def evaluate(
         load_in_4bit=load_in_4bit,
         load_in_8bit=load_in_8bit,
     )
-    typer.echo(f"{split} targets, {reports[model].protocol}; 95% bootstrap intervals over users\n")
-    typer.echo(results_table(reports, METRICS))
+    show(f"{split} targets, {reports[model].protocol}; 95% bootstrap intervals over users\n")
+    show(results_table(reports, METRICS))
     if remark := reports[model].remark:
-        typer.echo(f"\n{remark}")
+        show(f"\n{remark}")
     if as_json:
-        typer.echo(json.dumps({name: report.to_dict() for name, report in reports.items()}, indent=1))
+        show(json.dumps({name: report.to_dict() for name, report in reports.items()}, indent=1))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import show
 from .parameters import LoadIn4bit, LoadIn8bit, Token
 
 
@@ -60,7 +61,7 @@ def import_reference(
             sequences=None if sequences is None else load_sequences(sequences),
         )
         first = "row for row" if sequences is None else "[PAD], [UNK], then the items as they first appear"
-        typer.echo(f"Wrote {output}: {table.shape[0]:,} × {table.shape[1]} ({first})")
+        show(f"Wrote {output}: {table.shape[0]:,} × {table.shape[1]} ({first})")
         return
     bits = "4 bits" if load_in_4bit else "8 bits" if load_in_8bit else None
     import_model(
@@ -78,8 +79,6 @@ def import_reference(
         instruction=instruction,
         response=response,
     )
-    typer.echo(f"Imported to {output}")
+    show(f"Imported to {output}")
     if bits is not None:
-        typer.echo(
-            f"recommend and evaluate quantize its base with --load-in-{bits[0]}bit; without it they read it whole."
-        )
+        show(f"recommend and evaluate quantize its base with --load-in-{bits[0]}bit; without it they read it whole.")

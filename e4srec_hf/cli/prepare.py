@@ -19,7 +19,7 @@ def prepare(
     source: Annotated[str, typer.Argument(help="Kind of raw log; see below.")],
     paths: Annotated[
         list[str],
-        typer.Argument(help="Raw files: local, https://, hf://datasets/…, zip://file::archive; * is a wildcard."),
+        typer.Argument(help="Raw files: local, https://, hf://datasets/..., zip://file::archive; * is a wildcard."),
     ],
     output: Annotated[Path, typer.Option(help="Folder to create.")],
     metadata: Annotated[str | None, typer.Option(help="File with item titles.")] = None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import show
 from .parameters import Repo, Revision, Token
 
 
@@ -18,4 +19,4 @@ def pull(
     from ..hub.pull import pull as pull_model
 
     commit = pull_model(repo_id, directory, revision=revision, token=token)
-    typer.echo(f"Pulled {repo_id}, commit {commit}, to {directory}")
+    show(f"Pulled {repo_id}, commit {commit}, to {directory}")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import show
 from .parameters import Directory, Repo, Token
 
 
@@ -34,5 +35,5 @@ def push(
         token=token,
     )
     n_files, n_lines = travelling_code(directory)
-    typer.echo(f"Pushed {directory} to {repo_id}, commit {info.oid}\n{info.pr_url or info.commit_url}")
-    typer.echo(f"Code in the repo: {n_files} Python files, {n_lines:,} lines")
+    show(f"Pushed {directory} to {repo_id}, commit {info.oid}\n{info.pr_url or info.commit_url}")
+    show(f"Code in the repo: {n_files} Python files, {n_lines:,} lines")

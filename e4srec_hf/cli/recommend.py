@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import show
 from .parameters import BaseModel, LoadIn4bit, LoadIn8bit, Revision, Source, Token
 
 
@@ -40,4 +41,4 @@ def recommend(
         revision=revision,
         token=token,
     )
-    typer.echo(as_lines(recommended))
+    show(as_lines(recommended))

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import show
 from .parameters import Revision, Source, Token
 
 
@@ -22,5 +23,5 @@ def verify(
     except FileNotFoundError as error:
         raise typer.BadParameter(str(error)) from error  # status 2: it could not be checked
     verification = verify_repo(source, revision=revision, token=token, check_base=check_base)
-    typer.echo(str(verification))
+    show(str(verification))
     raise typer.Exit(verification.exit_status)

@@ -37,7 +37,7 @@ class DataArguments:
     dataset: str = field(
         default="demo",
         metadata={
-            "help": "A folder that e4srec prepare wrote, a Hub data set, a text file (a line a user: user item …), a "
+            "help": "A folder that e4srec prepare wrote, a Hub data set, a text file (a line a user: user item ...), a "
             'Parquet or JSON lines file, a folder saved by datasets, or "demo".'
         },
     )
@@ -50,7 +50,7 @@ class DataArguments:
     negatives: str | None = field(
         default=None,
         metadata={
-            "help": "Also rank test targets among sampled negatives: a file (a line a user: user negative …), or how "
+            "help": "Also rank test targets among sampled negatives: a file (a line a user: user negative ...), or how "
             "many to draw."
         },
     )

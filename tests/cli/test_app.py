@@ -103,7 +103,8 @@ def test_several_lines_of_an_error_become_one(monkeypatch):
         raise OSError("We could not connect.\n  Check your connection.\n")
 
     printed = run_both(status=1, command=lambda words: run_command("train.py", offline, words))[1]
-    assert printed == "train.py: We could not connect. Check your connection.\n"
+    assert printed.splitlines() == [printed.strip()]
+    assert printed.startswith("train.py: We could not connect. Check your connection.")
     monkeypatch.setenv("RANK", "1")
     printed = run_both(status=1, command=lambda words: run_command("train.py", offline, words))[1]
     assert printed.startswith("train.py (process 1): We could not connect.")

@@ -4,7 +4,7 @@ from ..source import Log, Owner, Source
 
 TEXT = Source(
     name="text",
-    about="<name>.txt: one user per line, 'user item item …', oldest item first; no times",
+    about="<name>.txt: one user per line, 'user item item ...', oldest item first; no times",
     log=Log({"line": ()}, separator=None, quoted=False),
     owners={"user": Owner("user")},
     time=None,
