@@ -10,7 +10,7 @@ def show(text: str) -> None:
 
 
 def escape_what_cannot_be_encoded() -> None:
-    """Let stdout and stderr write ``\\xfc`` for a character that their encoding lacks, where Python would raise."""
+    """Let stdout and stderr write an escape for a character that their encoding lacks, where Python would raise."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
