@@ -1,6 +1,7 @@
 """The content of raw files: stored anywhere, in an archive or a workbook, compressed or not, and never without end."""
 
 import bz2
+import codecs
 import gzip
 import hashlib
 import io
@@ -46,6 +47,8 @@ FOREIGN = {
         for protocol in (2, 3, 4, 5)
     },
 }
+#: First bytes of files in which zeros are right: Parquet, and text with the byte-order mark of UTF-16 or UTF-32.
+BINARY = (PARQUET := b"PAR1", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 WEB_PAGES = (b"<!doctype html", b"<html", b"<?xml")
 BLOCK = 1 << 23
 #: A file may unfold to this many bytes for each stored byte, and always to ALWAYS_READ bytes.
@@ -136,8 +139,13 @@ def open_content(path: str, work: Path) -> Iterator[Content]:
         yield Content(raw, unfolded, stream, facts)
 
 
-def check_start(start: bytes, path: str) -> None:
+def check_start(start: bytes, path: str, encoding: str | None) -> None:
     """Refuse a file that is known to be no log.
+
+    Args:
+        start: Its first bytes.
+        path: The file.
+        encoding: The encoding that the user names.
 
     Raises:
         PreparationError: With what the file is.
@@ -145,8 +153,20 @@ def check_start(start: bytes, path: str) -> None:
     kind = next((kind for magic, kind in FOREIGN.items() if start.startswith(magic)), None)
     if start.lstrip().lower().startswith(WEB_PAGES):
         kind = "a web page or an error message of a server: download the file again"
+    if not encoding and not start.startswith(BINARY):
+        kind = kind or _why_no_text(start)
     if kind is not None:
         raise PreparationError(f"{public_name(path)} is {kind}.")
+
+
+def _why_no_text(start: bytes) -> str | None:
+    """What bytes with many zeros are."""
+    if start.count(0) * 10 <= len(start):
+        return None
+    high, low = start[0::2].count(0), start[1::2].count(0)
+    if max(high, low) > 4 * min(high, low):
+        return f"no UTF-8 text: try --encoding {'utf-16-be' if high > low else 'utf-16-le'}"
+    return "no text: it has NUL bytes, as binary files have and files that were not written to their end"
 
 
 @contextmanager

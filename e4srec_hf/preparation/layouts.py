@@ -5,27 +5,24 @@ line of a JSON file, or the fields of delimited text.
 """
 
 import csv
-import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .errors import PreparationError
-from .files import public_name
 from .lines import MAX_LINE, Block
 from .source import Log
 from .sql import present, sql_text, whole_number
 
 #: Position of a record = number of its file * this + number of its line.
 POSITION_OF_FILE = 1 << 40
-#: Separators to try, in this order, if the log does not define one.
-SEPARATORS = ("::", "\t", ";", "|", ",")
-#: Number of lines from which the layout of a file is detected.
-SAMPLE_LINES = 50
+#: A separator that stands for one or more blanks.
+BLANK = " "
 #: A quoted field that spans more lines counts as unclosed.
 MAX_LINES_OF_RECORD = 1000
 #: Reasons why a record is invalid.
@@ -140,7 +137,7 @@ class Delimited:
                 places = pa.array(np.asarray(numbers, np.int64) + file * POSITION_OF_FILE)
                 batch = _batch(places, pa.array(records, pa.list_(pa.string())), None, self.schema)
             else:
-                fields = pc.split_pattern(block.lines, self.separator)
+                fields = _split(block.lines, self.separator)
                 batch = _batch(_positions(block, file), fields, pc.binary_length(block.lines), self.schema)
             if block.first <= self.header_line < block.first + len(block.lines):
                 batch = batch.filter(pc.not_equal(batch["position"], header))
@@ -160,10 +157,10 @@ class Delimited:
             following, record = place + 1, []
             if '"' not in lines[place]:
                 line = lines[place].rstrip("\n")
-                record = line.split(self.separator) if line else []
+                record = split_fields(line, self.separator, quoted=False) if line else []
             else:
                 window = range(place, min(place + MAX_LINES_OF_RECORD, len(lines)))
-                reader = csv.reader(map(lines.__getitem__, window), delimiter=self.separator, strict=True)
+                reader = csv.reader(map(lines.__getitem__, window), strict=True, **_dialect(self.separator))
                 try:
                     record = next(reader)
                     following = place + reader.line_num
@@ -210,69 +207,6 @@ def _scalar(place: int, or_boolean: bool) -> str:
 Layout = JsonLines | TextLines | Delimited
 
 
-def find_layout(log: Log, block: Block, path: str) -> Layout:
-    """Detect the layout of a file from its first lines.
-
-    Raises:
-        PreparationError: If a required column is missing.
-    """
-    if "line" in log.columns:
-        return TextLines()
-    columns = tuple(log.columns)
-    lines = [line for line in block.lines.slice(0, SAMPLE_LINES).to_pylist() if line.strip()]
-    objects = sum(line.lstrip().startswith("{") for line in lines)
-    if 2 * objects >= len(lines):  # also if there are no lines: any layout gives no records
-        return JsonLines(log)
-    line = lines[0]
-    header_line = block.first + pc.index(block.lines, line).as_py()
-    separators = SEPARATORS if log.separator is None else (log.separator,)
-    numbers = [aliases[0] for aliases in log.columns.values()]
-    if all(number.isdecimal() and int(number) for number in numbers):
-        separator = max(separators, key=line.count)
-        width = len(_fields(line, separator, log.quoted))
-        return Delimited(separator, log.quoted, None, columns, _by_number(log, width, path), width)
-    separator, fields, places = max(
-        ((s, fields, _by_name(log, fields)) for s in separators for fields in [_fields(line, s, log.quoted)]),
-        key=lambda candidate: len(candidate[2]),
-    )
-    missing = [column for column in log.columns if column not in (*places, *log.optional)]
-    if places and not missing:
-        return Delimited(separator, log.quoted, tuple(fields), columns, places, len(fields), header_line)
-    if log.headerless and not places:
-        separator, names = max(
-            itertools.product(separators, log.headerless),
-            key=lambda pair: sum(len(_fields(line, pair[0], log.quoted)) == len(pair[1]) for line in lines),
-        )
-        missing = [column for column in missing if column not in names]
-        if not missing:
-            return Delimited(separator, log.quoted, None, columns, _by_order(names), len(names))
-    seen = _fields(line, max(separators, key=line.count), log.quoted)
-    wanted = ", ".join(repr(log.columns[column][0]) for column in missing)
-    raise PreparationError(f"{public_name(path)} has no column {wanted}. Its first line is {seen[:20]}. {log.advice}")
-
-
-def _by_name(log: Log, fields: Sequence[str]) -> dict[str, int]:
-    place_of = {field.strip().casefold(): place for place, field in reversed(list(enumerate(fields)))}
-    names = {
-        column: [place_of[alias.casefold()] for alias in aliases if alias.casefold() in place_of]
-        for column, aliases in log.columns.items()
-    }
-    return {column: places[0] for column, places in names.items() if places}
-
-
-def _by_number(log: Log, width: int, path: str) -> dict[str, int]:
-    places = {column: int(aliases[0]) - 1 for column, aliases in log.columns.items()}
-    if max(places.values()) >= width:
-        raise PreparationError(
-            f"{public_name(path)} has {width} columns, but column {max(places.values()) + 1} was requested."
-        )
-    return places
-
-
-def _by_order(names: Sequence[str]) -> dict[str, int]:
-    return {column: place for place, column in enumerate(names) if column}
-
-
 @contextmanager
 def _fields_of_any_size() -> Iterator[None]:
     before = csv.field_size_limit(2 * MAX_LINE)
@@ -282,13 +216,24 @@ def _fields_of_any_size() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _fields(line: str, separator: str, quoted: bool) -> list[str]:
+def split_fields(line: str, separator: str, quoted: bool) -> list[str]:
+    """The fields of a line."""
     if quoted and len(separator) == 1:
         try:
-            return next(csv.reader([line], delimiter=separator, strict=True), [])
+            return next(csv.reader([line], strict=True, **_dialect(separator)), [])
         except csv.Error:
             pass
-    return line.split(separator)
+    return re.split(" +", line.strip(BLANK)) if separator == BLANK else line.split(separator)
+
+
+def _split(lines: pa.StringArray, separator: str) -> pa.ListArray:
+    if separator == BLANK:
+        return pc.split_pattern_regex(pc.utf8_trim(lines, BLANK), " +")
+    return pc.split_pattern(lines, separator)
+
+
+def _dialect(separator: str) -> dict[str, Any]:
+    return {"delimiter": separator, "skipinitialspace": separator == BLANK}
 
 
 def _schema(record: pa.DataType) -> pa.Schema:

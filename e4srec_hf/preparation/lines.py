@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -11,11 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .content import BLOCK
+from .json_text import elements, is_array
 
 #: Maximum length of a line, in bytes; a longer line is an invalid record.
 MAX_LINE = 1 << 25
 #: Bytes of a too long line that are reported.
 KEPT_OF_LONG_LINE = 1000
+#: Bytes by which the ends of lines are known.
+SAMPLE = 1 << 16
 BOM = codecs.BOM_UTF8
 #: Byte-order marks of UTF-32 and UTF-16, the longer ones first.
 WIDE = (
@@ -52,6 +56,8 @@ def read_lines(
 ) -> Iterator[Block]:
     r"""Cut a stream at ``\n``; a ``\r`` before it and byte-order marks at the start of lines are dropped.
 
+    A file whose lines end with ``\r`` alone is cut there. Each element of a JSON array of objects is a line.
+
     Args:
         stream: The content of a file.
         encoding: Encoding of the file; by default UTF-8, or UTF-16 or UTF-32 if there is a byte-order mark.
@@ -59,7 +65,7 @@ def read_lines(
     """
     number, rest = 1, b""
     fallback = fallback_encoding if encoding is None else None
-    for data, last in _with_last(_as_utf8(stream, encoding)):
+    for data, last in _with_last(_as_lines(_as_utf8(stream, encoding))):
         data = rest + data
         end = len(data) if last else data.rfind(b"\n") + 1
         rest, data = data[end:][: MAX_LINE + 1], data[:end]  # enough of a long line to see that it is too long
@@ -69,6 +75,22 @@ def read_lines(
             block = _block(data, number, fallback, last)
             number += len(block.lines)
             yield block
+
+
+def _as_lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Bring text that is laid out in another way to lines, by how it starts."""
+    start = b""
+    for part in parts:
+        start += part
+        if len(start) >= SAMPLE:
+            break
+    parts = itertools.chain([start], parts)
+    body = start.rstrip(b"\r\n")
+    if is_array(start):
+        return elements(parts)
+    if b"\r" in body and b"\n" not in body:
+        return (part.replace(b"\r", b"\n") for part in parts)
+    return parts
 
 
 def _with_last(parts: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:

@@ -4,9 +4,7 @@ DuckDB's own text readers are not used: they stop at malformed input, which shou
 is. Python cuts and numbers the lines, with Arrow; SQL parses and checks them.
 """
 
-import ast
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,12 @@ import duckdb
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from .content import Content, HashedStream, check_start, copy_content, open_content
+from .content import PARQUET, Content, HashedStream, check_start, copy_content, open_content
+from .detection import find_layout
 from .errors import PreparationError
 from .files import READING_ERRORS, file_size, public_name, recorded_name, why_unreadable
-from .layouts import POSITION_OF_FILE, find_layout
+from .json_text import as_json
+from .layouts import POSITION_OF_FILE
 from .lines import Block, read_lines
 from .options import PreparationOptions
 from .parsing import insert_interactions, insert_sequences, without_marks
@@ -30,7 +30,7 @@ from .sql import present, sql_name, sql_text
 def create_records(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the tables that files are read into, and the Python function that the SQL calls."""
     text: Any = ["VARCHAR"]
-    connection.create_function("as_json", _as_json, text, "VARCHAR", null_handling="special")  # type: ignore[call-overload]
+    connection.create_function("as_json", as_json, text, "VARCHAR", null_handling="special")  # type: ignore[call-overload]
     connection.execute(
         "CREATE TABLE records (position BIGINT, user_id VARCHAR, item_id VARCHAR, time BIGINT, rating DOUBLE,"
         " title VARCHAR, skipped VARCHAR, reason VARCHAR, content VARCHAR, moment VARCHAR, kept VARCHAR)"
@@ -156,8 +156,8 @@ def _read_file(
     """
     failure: list[Exception] = []
     with open_content(path, work) as content:
-        check_start(content.start, path)
-        if content.start.startswith(b"PAR1"):
+        check_start(content.start, path, encoding)
+        if content.start.startswith(PARQUET):
             _read_parquet(connection, content, path, log, number, work, statement)
         else:
             blocks = read_lines(content.stream, encoding=encoding, fallback_encoding=log.fallback_encoding)
@@ -188,8 +188,9 @@ def _with_progress(blocks: Iterator[Block], raw: HashedStream, path: str, failur
                 bar.update(raw.size - bar.n)
                 yield block
         except PreparationError as error:
-            failure.append(error)
-            raise
+            name = public_name(path)
+            failure.append(error if name in str(error) else PreparationError(f"{name}: {error}"))
+            raise failure[0] from error
         except READING_ERRORS as error:
             failure.append(why_unreadable(path, error))
             raise failure[0] from error
@@ -248,35 +249,3 @@ def _parquet_text(
         text = f"""CASE WHEN NOT isfinite({name}) THEN NULL
             WHEN {name} = trunc({name}) AND abs({name}) < {1 << 53} THEN {whole} ELSE {text} END"""
     return present(text)
-
-
-def _as_json(line: str | None) -> str | None:
-    """The scalar fields of a line that DuckDB does not read as JSON: unusual JSON or a Python literal (Amazon 2014).
-
-    Nothing is evaluated. A line that is not an object gives None; fields that are not valid UTF-8 are left out.
-    """
-    if line is None:
-        return None
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        try:
-            found = ast.literal_eval(line.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return None
-    if not isinstance(found, dict):
-        return None
-    scalars = {
-        name: value
-        for name, value in found.items()
-        if isinstance(name, str) and isinstance(value, str | int | float) and _is_text(name) and _is_text(value)
-    }
-    return json.dumps(scalars)
-
-
-def _is_text(value: Any) -> bool:
-    try:
-        str(value).encode()
-    except (UnicodeEncodeError, ValueError):  # a lone surrogate, or an int with too many digits
-        return False
-    return True

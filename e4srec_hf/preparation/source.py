@@ -25,6 +25,8 @@ class Log:
         separator: Separator of delimited text; ``None`` detects it from the first line.
         quoted: Whether fields of delimited text may be in double quotes.
         fallback_encoding: Encoding of lines that are not valid UTF-8. Without one such lines are invalid records.
+        shapes: What ids look like, for files without a header whose columns may be in another order: SQL name of a
+            column to a regular expression.
         files: Patterns of the names that the file is published under, by which it is found in an archive.
         filters: SQL names of columns that decide which rows are kept; they may hold truth values.
         advice: What to do where a column is missing.
@@ -36,6 +38,7 @@ class Log:
     separator: str | None = ","
     quoted: bool = True
     fallback_encoding: str | None = None
+    shapes: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     advice: str = WRONG_FILE

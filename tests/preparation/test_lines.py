@@ -36,7 +36,8 @@ def read(data, block, **options):
 @given(PIECES, st.integers(1, 9))
 def test_lines_against_a_plain_loop(data, block):
     good, bad = [], []
-    parts = data.split(b"\n")
+    ends = b"\r" if b"\r" in data.rstrip(b"\r\n") and b"\n" not in data.rstrip(b"\r\n") else b"\n"
+    parts = data.replace(ends, b"\n").split(b"\n")
     for number, line in enumerate(parts[:-1] if parts[-1] == b"" else parts, start=1):
         try:
             good.append(line.decode().rstrip("\r"))

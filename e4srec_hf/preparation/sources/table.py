@@ -3,6 +3,9 @@
 from ..errors import PreparationError
 from ..source import Log, Owner, Source, items_file
 
+#: Names of a column of titles in a file of items; the second one is that of RecBole's MovieLens.
+TITLES = ("title", "movie_title")
+
 
 def make_table(
     *,
@@ -33,12 +36,19 @@ def make_table(
     return Source(
         name="table",
         about="CSV, TSV, JSON lines, Parquet or .xlsx, with --user-column, --item-column and --time-column",
-        log=Log(columns, separator=separator, optional=tuple(name for name, column in named.items() if column is None)),
+        log=Log(
+            columns,
+            separator=separator,
+            optional=tuple(name for name, column in named.items() if column is None),
+            files=("*.inter",),
+        ),
         owners={"user": Owner("owner")},
         time=None if time_column is None else "time",
         rating=None if rating_column is None else "rating",
         title=None if title_column is None else "title",
-        metadata=items_file((item_column,), (title_column or "title",), separator=None),
+        metadata=items_file(
+            (item_column,), (title_column,) if title_column else TITLES, separator=None, files=("*.item",)
+        ),
     )
 
 
