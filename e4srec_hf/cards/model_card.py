@@ -7,9 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.repocard import RepoCard
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..data.description import is_hub_id
@@ -22,6 +20,7 @@ from ..modeling.saving import TOKENIZER_FILES, AtomicSaveMixin, staged_directory
 from .curves import METRIC, draw_learning_curves
 from .facts import load_facts
 from .markdown import duration, name_value_table, plain, python_literal, table
+from .metadata import read_metadata
 
 #: Metrics of the table on the card and of its metadata.
 CARD_METRICS = ("hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr")
@@ -127,8 +126,8 @@ def kept_licence(directory: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        data = RepoCard(path.read_text(encoding="utf-8")).data
-    except (yaml.YAMLError, ValueError) as error:
+        data = read_metadata(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"The metadata of {path} cannot be read ({error}): fix or remove that card.") from error
     return {field: data[field] for field in LICENCE_FIELDS if data.get(field)}
 

@@ -1,20 +1,30 @@
 """Verify that a repo contains what a release of this package writes, and nothing else, before you load it.
 
-Nothing in the repo is imported, executed or unpickled: Python files are compared by hash, JSON is parsed, and only the
-header of the weights is read.
+Nothing in the repo is imported, executed or unpickled: Python files are compared by hash, JSON is parsed, and the
+weights are read as numbers. What is read and what a repo may ask for is bounded: see `limits.py`.
 """
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ...files import EVALUATION_NAME
 from ...modeling import E4SRecConfig
+from ...modeling.saving import WEIGHTS_NAME
+from .base_weights import build_base, check_base_weights
 from .bases import folder_of_base, model_type_of, read_base_config
 from .configs import read_config
-from .files import check_files, read_documents
-from .findings import Finding, Verification, unchecked
+from .documents import read_documents
+from .files import check_files
+from .findings import Finding, Verification, failed, in_order, unchecked
+from .headers import Header, read_header
 from .released_code import check_code
-from .sources import UnreadableError, open_source
+from .sources import Source, UnreadableError, open_source
 from .tokenizers import check_tokenizer
-from .weights import check_weights
+from .training_folders import as_pushed
+from .weights import check_figures, check_values, check_weights
 
 __all__ = ["Finding", "Verification", "verify"]
 
@@ -30,8 +40,10 @@ def verify(
     """Compare a folder or Hub repo with what a release of this package writes.
 
     The Python files must equal those of one release, byte for byte. The weights must be one safetensors file with
-    exactly the tensors that the config requires. The config and the tokenizer must not refer to other code, repos or
-    paths. Other files must be of a kind known to be harmless.
+    exactly the tensors that the config requires, all numbers. The config must be usable, and must not refer to other
+    code, repos or paths; the item tokenizer must be what `build_item_tokenizer` writes for its catalogue. A base inside
+    the repo must be complete. Other files must be of a kind known to be harmless. Of a folder in which a model was
+    trained, only what a push would send is checked.
 
     Args:
         source: Folder or Hub id of a model, E4SRec or SASRec.
@@ -49,19 +61,64 @@ def verify(
         repo = open_source(name, revision, token, cache_dir)
     except UnreadableError as error:
         return Verification(name, None, None, (unchecked(name, "cannot be read", str(error)),))
-    documents, findings = read_documents(repo)
+    repo = as_pushed(repo)
+    findings: list[Finding] = []
+    header = _header(repo, findings)
+    table = None if header is None else header.tensors.get("item_embeddings.weight")
+    documents, found = read_documents(repo, 0 if table is None or not table.shape else table.shape[0])
+    findings += found
     content = documents.get("config.json")
     config, found = read_config(repo, documents)
     findings += found
-    base = None
-    inside = folder_of_base(content) is not None
-    if isinstance(config, E4SRecConfig) and config.tuning == "lora" and (check_base or inside):
-        base, found = read_base_config(config, documents, token=token, cache_dir=cache_dir)
-        findings += found
-    findings += check_files(repo, documents, folder_of_base(content))
+    folder = folder_of_base(content)
+    findings += check_files(repo, documents, folder)
     release, found = check_code(repo, model_type_of(content))
     findings += found
     findings += check_tokenizer(documents, None if config is None else config.vocab_size)
-    findings += check_weights(repo, config, base)
-    findings.sort(key=lambda finding: ("failed", "unchecked", "note").index(finding.kind))
-    return Verification(repo.name, repo.commit, release, tuple(findings))
+    if header is not None and config is not None:
+        base = _base(repo, config, documents, findings, check_base, token=token, cache_dir=cache_dir)
+        findings += check_weights(header, config, content, base)
+    if not any(finding.kind == "failed" for finding in findings):  # what takes long comes last
+        findings += check_values(repo, sorted(path for path in repo.files if path.endswith(".safetensors")))
+        findings += check_figures(repo, documents.get(EVALUATION_NAME))
+    return Verification(repo.name, repo.commit, release, in_order(findings))
+
+
+def _header(repo: Source, findings: list[Finding]) -> Header | None:
+    if WEIGHTS_NAME not in repo.files:
+        return None  # check_files reports it
+    try:
+        return read_header(repo, WEIGHTS_NAME)
+    except UnreadableError as error:
+        findings.append(unchecked(WEIGHTS_NAME, "could not be read", str(error)))
+    except ValueError as error:
+        what = f"is not a complete safetensors file: {error}"
+        findings.append(failed(WEIGHTS_NAME, what, "It is truncated or another kind."))
+    return None
+
+
+def _base(
+    repo: Source,
+    config: PreTrainedConfig,
+    documents: Mapping[str, Any],
+    findings: list[Finding],
+    check_base: bool,
+    **hub_arguments: Any,
+) -> PreTrainedModel | None:
+    """The base on the meta device, if the model has one beside its weights and it may be read."""
+    folder = folder_of_base(documents["config.json"])
+    if not isinstance(config, E4SRecConfig) or config.tuning != "lora" or not (check_base or folder is not None):
+        return None
+    base_config, found = read_base_config(config, documents, **hub_arguments)
+    findings += found
+    if base_config is None:
+        return None
+    where = f"{folder or config.base_model_name_or_path}/config.json"
+    try:
+        base = build_base(base_config)
+    except Exception as error:  # whatever a model raises that cannot be built
+        findings.append(failed(where, f"no base can be built from it: {error}", "Loading fails too."))
+        return None
+    if folder is not None:
+        findings += check_base_weights(repo, folder, documents, base)
+    return base

@@ -1,6 +1,5 @@
 """Check the base of an adapter: it must not lead outside the repo, and must load without custom code."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -13,11 +12,13 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.utils import cached_file
 
 from ...modeling import E4SRecConfig
-from .files import REDIRECTIONS, has_auto_map
+from .files import REDIRECTIONS
 from .findings import Finding, failed, note, unchecked
+from .json_files import has_auto_map, parse
+from .limits import LARGEST_JSON, LARGEST_NUMBER, MOST_PARTS
 
-#: More layers or experts than any real model has; building such a model would never end.
-MOST_PARTS = 2048
+#: Names of the numbers of layers, experts and other parts, each of which is built.
+PARTS = re.compile(r"(layers?|experts|blocks|depths?|groups)$")
 NEEDS_CODE = "Loading it would need remote code, which E4SRec never runs."
 UNKNOWN_SHAPES = "It determines the shapes of the LoRA weights. check_base=False skips this check."
 
@@ -28,18 +29,23 @@ def model_type_of(content: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def check_numbers_of_parts(where: str, content: dict[str, Any]) -> Iterator[Finding]:
-    """Check that the numbers of layers and experts are realistic."""
-    if too_many := sorted(part for part in _numbers_of_parts(content) if part[1] > MOST_PARTS):
-        yield failed(where, f"has {too_many}", f"No model has more than {MOST_PARTS} layers or experts.")
+def check_numbers(where: str, content: dict[str, Any]) -> Iterator[Finding]:
+    """Check that no number is out of all proportion, above all those of layers and experts, which are built."""
+    numbers = list(_numbers(content))
+    if too_many := sorted(part for part in numbers if PARTS.search(part[0]) and part[1] > MOST_PARTS):
+        yield failed(where, f"has {too_many[:5]}", f"No model has more than {MOST_PARTS} layers or experts.")
+    elif huge := [part for part in numbers if abs(part[1]) > LARGEST_NUMBER]:
+        yield failed(where, f"has {huge[:5]}", "No size of a model is that large.")
 
 
-def _numbers_of_parts(document: Any) -> Iterator[tuple[str, int]]:
-    for name, value in document.items() if isinstance(document, dict) else ():
-        if isinstance(value, dict):
-            yield from _numbers_of_parts(value)
-        elif isinstance(value, int) and re.search(r"(layers?|experts|blocks|depth)$", name):
-            yield name, value
+def _numbers(document: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """The whole numbers of a config, at any depth, each with the name that it or its list has."""
+    pairs = document.items() if isinstance(document, dict) else ((name, value) for value in document)
+    for key, value in pairs:
+        if isinstance(value, dict | list):
+            yield from _numbers(value, key)
+        elif type(value) is int:
+            yield key, value
 
 
 def check_base_config(where: str, content: Any) -> Iterator[Finding]:
@@ -51,10 +57,10 @@ def check_base_config(where: str, content: Any) -> Iterator[Finding]:
         yield failed(where, f"has the model type {model_type!r}, which is not in transformers", NEEDS_CODE)
     if "configuration_files" in content:
         yield failed(where, "refers to other files (configuration_files)", "They were not checked.")
-    for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
-        if "/" in str(content.get(name)):
+    for name in sorted(name for name in content if name.endswith("_implementation")):
+        if "/" in str(content[name]):
             yield failed(where, f"{name} is {content[name]!r}", "A kernel from the Hub is compiled code.")
-    yield from check_numbers_of_parts(where, content)
+    yield from check_numbers(where, content)
 
 
 def check_base_name(content: dict[str, Any]) -> Iterator[Finding]:
@@ -75,6 +81,8 @@ def check_base_name(content: dict[str, Any]) -> Iterator[Finding]:
         )
     elif not name.startswith("./"):
         yield from _check_hub_id(name, revision)
+    elif revision is not None:
+        yield failed(where, f"base_model_revision is {revision!r}", "A base inside the repo has no revision.")
 
 
 def _check_hub_id(name: str, revision: Any) -> Iterator[Finding]:
@@ -134,7 +142,8 @@ def read_base_config(
         where = f"{name}/config.json"
         try:
             file = cached_file(name, "config.json", **hub_arguments)
-            content = json.loads(Path(str(file)).read_text(encoding="utf-8"))
+            with Path(str(file)).open("rb") as opened:
+                content = parse(opened.read(LARGEST_JSON))
             redirection = cached_file(
                 name, "adapter_config.json", _raise_exceptions_for_missing_entries=False, **hub_arguments
             )

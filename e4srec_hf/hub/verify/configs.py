@@ -1,42 +1,22 @@
 """Check ``config.json``. It is parsed as JSON; code that it names is not run."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 from ...modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
-from ...modeling.bases import HARMLESS_STARTS
-from .bases import NEEDS_CODE, check_base_config, check_base_name, check_numbers_of_parts, model_type_of
-from .files import has_auto_map
+from .bases import NEEDS_CODE, check_base_config, check_base_name, check_numbers, model_type_of
+from .fields import check_fields, check_lora, own_fields
 from .findings import Finding, failed
+from .json_files import has_auto_map
 from .sources import Source
 
 MODELS = {"e4srec": (E4SRecConfig, E4SRecModel), "sasrec": (SASRecConfig, SASRecModel)}
-#: Fields that transformers writes for any model and that refer to no file, repo or code.
-GENERAL = {
-    *("architectures", "auto_map", "dtype", "model_type", "transformers_version", "torch_dtype"),
-    *("pad_token_id", "bos_token_id", "eos_token_id", "use_cache", "return_dict", "tie_word_embeddings"),
-    *("output_hidden_states", "output_attentions", "is_encoder_decoder", "chunk_size_feed_forward"),
-    *("id2label", "label2id", "problem_type"),
-}
-#: Fields of `peft.LoraConfig` that are plain settings. Others read files (``corda_config``), import modules
-#: (``megatron_core``) or change the base.
-LORA = {
-    *("r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "bias", "lora_bias", "use_rslora"),
-    *("use_dora", "init_lora_weights", "fan_in_fan_out", "layers_to_transform", "layers_pattern", "rank_pattern"),
-    *("alpha_pattern", "modules_to_save", "target_parameters", "task_type", "inference_mode"),
-}
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def own_fields(model_type: str) -> set[str]:
-    """The fields that the config class of a model defines."""
-    return set(inspect.signature(MODELS[model_type][0]).parameters) - {"kwargs"}
-
-
-def dtype_of(content: dict[str, Any]) -> Any:
+def dtype_of(content: Mapping[str, Any]) -> Any:
     """The dtype in the parsed config of a model."""
     return content.get("dtype") or content.get("torch_dtype") or "float32"
 
@@ -58,24 +38,12 @@ def check_config(content: Any) -> Iterator[Finding]:
         if (found := content.get(name)) != value:
             why = "It names the code that runs while loading." if name == "auto_map" else "It names the model to build."
             yield failed("config.json", f"{name} is {found}; a release writes {value}", why)
-    for name in sorted(content.keys() - own_fields(content["model_type"]) - GENERAL):
-        yield failed(
-            "config.json",
-            f"has a field {name!r} that no release writes",
-            "Such fields can refer to other files, repos or code.",
-        )
     if (dtype := dtype_of(content)) not in DTYPES:
         yield failed("config.json", f"has the dtype {dtype!r}", f"It must be one of {', '.join(DTYPES)}.")
-    lora = content.get("lora") or {}
-    for name in sorted(lora.keys() - LORA) if isinstance(lora, dict) else ("not a dictionary",):
-        yield failed(
-            "config.json", f"lora has {name!r}", "Such fields can read files, import modules or change the base."
-        )
-    if isinstance(lora, dict) and (
-        lora.get("bias", "none") != "none" or lora.get("init_lora_weights", True) not in HARMLESS_STARTS
-    ):
-        yield failed("config.json", "lora changes weights of the base", "It would affect other adapters on that base.")
-    yield from check_numbers_of_parts("config.json", content)
+    yield from check_fields(content)
+    if content["model_type"] == "e4srec":
+        yield from check_lora(content.get("lora"))
+    yield from check_numbers("config.json", content)
     if content.get("base_config") is not None:
         yield from check_base_config("config.json: base_config", content["base_config"])
     if has_auto_map(content.get("base_config")):
@@ -105,7 +73,10 @@ def read_config(source: Source, documents: Mapping[str, Any]) -> tuple[PreTraine
     if any(finding.kind == "failed" for finding in findings):
         return None, findings
     try:
-        return build_config(content), findings
+        config = build_config(content)
+        if (version := getattr(config, "format_version", None)) != content.get("format_version"):
+            findings.append(failed("config.json", f"format_version is not {version}", "Other code would misread it."))
+        return config, findings
     except Exception as error:  # any error means that the file is invalid
         findings.append(failed("config.json", f"no model can be built from it: {error}", "Loading fails too."))
         return None, findings

@@ -1,15 +1,15 @@
 """Check the files of a repo: only harmless kinds, whose content matches their names."""
 
-import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
-from typing import Any
 
-from ...files import CONFIG_NAME, REQUIRED_FILES
+from ...cards.metadata import read_metadata
+from ...files import CARD_NAME, REQUIRED_FILES
 from ...modeling.saving import WEIGHTS_NAME
 from .findings import Finding, failed, note, unchecked
+from .limits import LARGEST_OTHER, LARGEST_TEXT_READ
 from .sources import Source, UnreadableError
 
 TEXT = {".md", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".tsv", ".bib", ".cff", ".svg"}
@@ -41,6 +41,9 @@ REDIRECTIONS = {
     "added_tokens.json": "AutoTokenizer reads it next to tokenizer.json, and it changes the item ids.",
     "special_tokens_map.json": "AutoTokenizer reads it next to tokenizer.json, and it changes the special tokens.",
     "chat_template.json": "It holds a template, which is a program.",
+    "modules.json": "sentence-transformers imports the classes that it names.",
+    "model_index.json": "diffusers imports the classes that it names.",
+    "requirements.txt": "Whoever serves the repo may install the packages that it names; none is needed.",
     f"{WEIGHTS_NAME}.index.json": "It names other files to load weights from.",
 }
 #: Files that loaders look for by name; case-insensitive file systems also find other spellings.
@@ -50,19 +53,21 @@ ALLOWED_IN_BASE = {"added_tokens.json", "special_tokens_map.json", f"{WEIGHTS_NA
 UNPICKLED = "Unpickling can run any code; no release writes or reads such files."
 
 
-def check_files(source: Source, documents: Mapping[str, Any], base_folder: str | None) -> Iterator[Finding]:
-    """Check names, kinds and first bytes of all files except Python files.
+def check_files(source: Source, documents: Collection[str], base_folder: str | None) -> Iterator[Finding]:
+    """Check names, kinds, sizes and first bytes of all files except Python files.
 
     Args:
         source: The repo.
-        documents: The parsed JSON files, which are known to be text.
+        documents: The paths of the JSON files that could be parsed.
         base_folder: The folder inside the repo that holds the base, if any.
     """
     yield from source.problems
     yield from _check_similar_names(source)
+    for folder in sorted(source.folders):
+        yield from _check_folder(PurePosixPath(folder))
     if WEIGHTS_NAME not in source.files:
         yield failed(WEIGHTS_NAME, "is missing", "Without weights the model cannot be loaded.")
-    for path in source.files:
+    for path, size in source.files.items():
         if PurePosixPath(path).suffix == ".py":
             continue
         in_base = base_folder is not None and PurePosixPath(path).is_relative_to(base_folder)
@@ -71,8 +76,29 @@ def check_files(source: Source, documents: Mapping[str, Any], base_folder: str |
             continue
         try:
             yield from _check_beginning(path, source.start(path, 4096))
+            if path == CARD_NAME:
+                yield from _check_card(source)
         except UnreadableError as error:
             yield unchecked(path, "could not be read", str(error))
+        if PurePosixPath(path).suffix not in (".safetensors", ".json") and size > LARGEST_OTHER:
+            yield failed(path, f"has {size} bytes, more than {LARGEST_OTHER}", "No release writes such a file.")
+
+
+def _check_card(source: Source) -> Iterator[Finding]:
+    """Check the metadata of the model card, which the Hub and new cards read."""
+    if (size := source.files[CARD_NAME]) > LARGEST_TEXT_READ:
+        yield failed(CARD_NAME, f"has {size} bytes, more than {LARGEST_TEXT_READ}", "No card is that long.")
+        return
+    try:
+        read_metadata(source.read(CARD_NAME).decode("utf-8"))
+    except ValueError as error:
+        yield failed(CARD_NAME, f"has metadata that cannot be read: {error}", "The Hub reads the head of a card.")
+
+
+def _check_folder(path: PurePosixPath) -> Iterator[Finding]:
+    kind = path.suffix.lower()
+    if kind in {".py", ".json", ".safetensors"} | CODE | PICKLES or path.name.lower() in BY_NAME:
+        yield failed(str(path), "is a folder with the name of a file", "A loader may look for a file of this name.")
 
 
 def _check_name(path: PurePosixPath, in_base: bool) -> Iterator[Finding]:
@@ -94,8 +120,6 @@ def _check_name(path: PurePosixPath, in_base: bool) -> Iterator[Finding]:
         yield failed(
             str(path), f"is code that no release contains ({kind})", "It could be run by mistake or by a trick."
         )
-    elif path.name == "requirements.txt":
-        yield note(str(path), "was not checked", "pip would install the packages it names; they are not needed.")
     elif kind not in TEXT | set(IMAGES) and not _harmless_name(path.name):
         yield failed(str(path), "is of a kind that is not known to be harmless", "No release writes it.")
 
@@ -127,41 +151,3 @@ def _check_similar_names(source: Source) -> Iterator[Finding]:
             yield failed(
                 first, f"is {', '.join(others)} in other spelling", "Some file systems take them for one file."
             )
-
-
-def read_documents(source: Source) -> tuple[dict[str, Any], list[Finding]]:
-    """Parse the JSON files of a repo.
-
-    Returns:
-        The documents by path, and findings: invalid JSON, duplicate keys, or an ``auto_map``, which names code to run,
-        in any file other than ``config.json``.
-    """
-    documents: dict[str, Any] = {}
-    findings = []
-    for path in source.files:
-        if not path.lower().endswith(".json"):
-            continue
-        try:
-            document = json.loads(source.read(path).decode("utf-8"), object_pairs_hook=_unique_keys)
-            if has_auto_map(document) and path != CONFIG_NAME:
-                findings.append(failed(path, "has an auto_map", "It names Python code to run while loading."))
-            documents[path] = document
-        except UnreadableError as error:
-            findings.append(unchecked(path, "could not be read", str(error)))
-        except (ValueError, RecursionError) as error:
-            findings.append(failed(path, f"is not valid JSON: {error}", "Different parsers could read it differently."))
-    return documents, findings
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("duplicate key")
-    return content
-
-
-def has_auto_map(document: Any) -> bool:
-    """Whether parsed JSON names code to run, at any depth."""
-    if isinstance(document, dict):
-        return isinstance(document.get("auto_map"), dict | list) or any(map(has_auto_map, document.values()))
-    return isinstance(document, list) and any(map(has_auto_map, document))

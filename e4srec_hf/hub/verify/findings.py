@@ -1,7 +1,11 @@
 """The findings about a repo and the verdict on it."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from .limits import LONGEST_LINE, MOST_FINDINGS
 
 Kind = Literal["failed", "unchecked", "note"]
 
@@ -21,6 +25,19 @@ class Finding:
     where: str
     what: str
     why: str
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings in the order of their kinds, failures first; of many on one file, the first ones and their number."""
+    by_file: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        by_file[finding.kind, finding.where].append(finding)
+    kept = []
+    for (kind, where), of_file in by_file.items():
+        kept += of_file[:MOST_FINDINGS]
+        if (more := len(of_file) - MOST_FINDINGS) > 0:
+            kept.append(Finding(kind, where, f"and {more} more", of_file[-1].why))  # type: ignore[arg-type]
+    return tuple(sorted(kept, key=lambda finding: ("failed", "unchecked", "note").index(finding.kind)))
 
 
 def failed(where: str, what: str, why: str) -> Finding:
@@ -74,7 +91,11 @@ class Verification:
             lines.append(f"its Python files are those of release {self.release}, byte for byte")
         for finding in self.findings:
             lines += [f"{finding.kind}: {finding.where}: {finding.what}", f"    {finding.why}"]
-        return "\n".join(printable(" ".join(line.splitlines())) for line in lines)
+        return "\n".join(printable(" ".join(_shortened(line).splitlines())) for line in lines)
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 2]} …"
 
 
 def printable(text: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from ...files import MODEL_FILES, code_files
 from ...version import __version__
 from .findings import Finding, failed, unchecked
+from .limits import LARGEST_TEXT_READ
 from .sources import Source, UnreadableError
 
 #: Model type to file name to SHA-256.
@@ -59,8 +60,12 @@ def check_code(source: Source, model_type: str | None) -> tuple[str | None, list
     contents: dict[str, bytes] = {}
     findings: list[Finding] = []
     unread = set()
+    names = file_names()
     for path in source.files:
         if PurePosixPath(path).suffix == ".py":
+            if path not in names or source.files[path] > LARGEST_TEXT_READ:
+                contents[path] = b""  # whatever it holds
+                continue
             try:
                 contents[path] = source.read(path)
             except UnreadableError as error:

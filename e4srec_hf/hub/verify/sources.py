@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -12,9 +13,8 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
 
 from .findings import Finding, failed, note, unchecked
+from .limits import MOST_FILES
 
-#: Maximum size of a file that is read completely, in bytes.
-LARGEST_DOCUMENT = 256 * 1024**2
 #: Folders of git and `hf download`; no loader reads them.
 IGNORED = (".git", ".cache/huggingface")
 
@@ -24,12 +24,20 @@ class UnreadableError(Exception):
 
 
 class Source(Protocol):
-    """A repo as the checks see it: ``files`` maps path to size, ``problems`` are findings from listing the files."""
+    """A repo as the checks see it.
+
+    ``files`` maps path to size, ``folders`` are the paths of its folders, ``problems`` the findings from listing it.
+    """
 
     name: str
     commit: str | None
     files: dict[str, int]
+    folders: set[str]
     problems: list[Finding]
+
+    def local(self, path: str) -> Path:
+        """A file on this machine, fetched if needed; raises `UnreadableError`."""
+        ...
 
     def read(self, path: str) -> bytes:
         """Read a whole file; raises `UnreadableError`."""
@@ -69,52 +77,54 @@ class Folder:
     def __init__(self, name: str) -> None:
         self.name, self.root = name, Path(name).resolve()
         self.files: dict[str, int] = {}
+        self.folders: set[str] = set()
         self.problems: list[Finding] = []
-        for directory, subfolders, names in os.walk(self.root, onerror=self._unlisted):
-            for subfolder in list(subfolders):
-                path = self._relative(directory, subfolder)
-                if path in IGNORED:
-                    subfolders.remove(subfolder)
-                    self.problems.append(note(path, "was ignored", "git or `hf download` made it; no loader reads it."))
-                elif os.path.islink(os.path.join(directory, subfolder)):
-                    self._add(path)
-            for file in names:
-                self._add(self._relative(directory, file))
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                with os.scandir(self.root / folder) as entries:
+                    for entry in entries:
+                        path = f"{folder}/{entry.name}".lstrip("/")
+                        if path in IGNORED:
+                            what = "git or `hf download` made it; no loader reads it."
+                            self.problems.append(note(path, "was ignored", what))
+                            continue
+                        self._add(path, entry)
+                        if path in self.folders:
+                            waiting.append(path)
+                        if len(self.files) + len(self.folders) + len(self.problems) > MOST_FILES:
+                            self.problems.append(_too_many(name))
+                            return
+            except OSError as error:
+                self.problems.append(unchecked(folder or name, "could not be listed", str(error)))
 
-    def _relative(self, directory: str, name: str) -> str:
-        return Path(directory, name).relative_to(self.root).as_posix()
-
-    def _unlisted(self, error: OSError) -> None:
-        self.problems.append(unchecked(str(error.filename), "could not be listed", str(error)))
-
-    def _add(self, path: str) -> None:
-        full = self.root / path
+    def _add(self, path: str, entry: os.DirEntry[str]) -> None:
         self.problems.extend(check_paths([path]))
-        try:
-            target, status = full.resolve(), full.stat()
-        except (OSError, RuntimeError) as error:  # RuntimeError: a cycle of links
-            self.problems.append(failed(path, f"is a broken link ({error})", "No release writes links."))
-            return
-        if not target.is_relative_to(self.root):
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
             self.problems.append(
                 failed(
                     path,
-                    f"is a link to {target}, outside the folder",
-                    "The target may change between this check and loading. In the cache of the Hub all files are "
-                    "such links: verify the Hub id instead.",
+                    f"is a link to {os.readlink(self.root / path)}",
+                    "Its target may change between this check and loading. In the cache of the Hub all files are "
+                    "links: verify the Hub id instead.",
                 )
             )
-            return
-        if stat.S_ISREG(status.st_mode):
+        elif stat.S_ISREG(status.st_mode):
             self.files[path] = status.st_size
-        elif not stat.S_ISDIR(status.st_mode):
-            self.problems.append(failed(path, "is not a regular file", "A pipe or a device has no content to check."))
+        elif stat.S_ISDIR(status.st_mode):
+            self.folders.add(path)
         else:
-            self.problems.append(note(path, "is a link to another folder in the repo", "It was not followed."))
+            self.problems.append(failed(path, "is not a regular file", "A pipe or a device has no content to check."))
+
+    def local(self, path: str) -> Path:
+        """The file itself."""
+        return self.root / path
 
     def read(self, path: str) -> bytes:
-        """Read a whole file."""
-        return self.start(path, _checked_size(self, path))
+        """Read a whole file, of the size that it had when it was listed."""
+        return self.start(path, self.files[path])
 
     def start(self, path: str, length: int) -> bytes:
         """Read the first bytes of a file."""
@@ -135,21 +145,33 @@ class HubRepo:
         api = HfApi(token=token)
         try:
             self.commit: str | None = str(api.model_info(name, revision=revision).sha)
-            entries = list(api.list_repo_tree(name, recursive=True, revision=self.commit))
+            tree = api.list_repo_tree(name, recursive=True, revision=self.commit)
+            entries = list(islice(tree, MOST_FILES + 1))
         except (OSError, HTTPError, HFValidationError) as error:
             raise UnreadableError(str(error)) from error
         files = {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
         self.problems = check_paths(files)
         unsafe = {finding.where for finding in self.problems}
         self.files = {path: size for path, size in files.items() if path not in unsafe}
+        self.folders = {str(folder) for path in self.files for folder in PurePosixPath(path).parents} - {"."}
+        if len(entries) > MOST_FILES:
+            self.problems.append(_too_many(name))
+
+    def local(self, path: str) -> Path:
+        """The file in the cache of the Hub, which loading uses as well."""
+        try:
+            return Path(
+                hf_hub_download(self.name, path, revision=self.commit, token=self.token, cache_dir=self.cache_dir)  # type: ignore[arg-type]
+            )
+        except (OSError, HTTPError) as error:
+            raise UnreadableError(str(error)) from error
 
     def read(self, path: str) -> bytes:
-        """Read a whole file through the cache of the Hub, which loading uses as well."""
-        _checked_size(self, path)
+        """Read a whole file."""
         try:
-            file = hf_hub_download(self.name, path, revision=self.commit, token=self.token, cache_dir=self.cache_dir)  # type: ignore[arg-type]
-            return Path(file).read_bytes()
-        except (OSError, HTTPError) as error:
+            with self.local(path).open("rb") as file:
+                return file.read(self.files[path])
+        except OSError as error:
             raise UnreadableError(str(error)) from error
 
     def start(self, path: str, length: int) -> bytes:
@@ -171,11 +193,8 @@ class HubRepo:
         return received[:length]
 
 
-def _checked_size(source: Source, path: str) -> int:
-    size = source.files[path]
-    if size > LARGEST_DOCUMENT:
-        raise UnreadableError(f"it has {size} bytes, more than the maximum of {LARGEST_DOCUMENT}")
-    return size
+def _too_many(name: str) -> Finding:
+    return failed(name, f"has more than {MOST_FILES} files", "A model has few; the others were not looked at.")
 
 
 def check_paths(paths: Iterable[str]) -> list[Finding]:

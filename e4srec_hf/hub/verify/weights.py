@@ -1,125 +1,101 @@
-"""Check that the weights are one complete safetensors file with exactly the tensors that the config requires."""
+"""Check that the weights have exactly the tensors that the config requires."""
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from ...evaluation.fingerprint import file_fingerprint
+from ...files import CONFIG_NAME, EVALUATION_NAME
 from ...modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
 from ...modeling.saving import WEIGHTS_NAME, compare_shapes
+from .base_weights import bounded_modules
+from .configs import dtype_of
 from .findings import Finding, failed, note, unchecked
+from .headers import DTYPES, WIDTHS, Header, Stored, tensors_without_numbers
 from .sources import Source, UnreadableError
 
-#: In bytes; a language model with a thousand layers has a smaller header.
-LARGEST_HEADER = 10 * 1024**2
-#: Names of dtypes in safetensors files.
-DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "int64": "I64", "int32": "I32", "bool": "BOOL"}
+ROUNDED = "Loading would round them, and scores would change."
 LORA_NAME = re.compile(r"base\.(.+)\.lora_(A|B)\.default\.weight")
 WHY = "Loading is strict: it requires exactly the tensors of the config."
 
 
-class Stored(NamedTuple):
-    """A tensor as described in the header of its file."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-
-def read_header(source: Source) -> tuple[dict[str, Stored], dict[str, str]]:
-    """Read the tensors and the metadata of ``model.safetensors`` with the library that also loads them.
-
-    The weights themselves are not fetched: the library reads a sparse file of the same length with only the header.
-
-    Raises:
-        ValueError: If the file is not a complete safetensors file, or its header is too large.
-        UnreadableError: If it could not be read.
-    """
-    size = source.files[WEIGHTS_NAME]
-    length = int.from_bytes(source.start(WEIGHTS_NAME, 8), "little")
-    if length > size - 8:
-        raise ValueError(f"it has {size} bytes, too few for its header of {length}")
-    if length > LARGEST_HEADER:
-        raise ValueError(f"its header has {length} bytes; no model needs more than {LARGEST_HEADER}")
-    header = source.start(WEIGHTS_NAME, 8 + length)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, WEIGHTS_NAME)
-        try:
-            with file.open("wb") as out:
-                out.write(header)
-                out.truncate(size)
-            with safe_open(file, framework="pt") as stored:
-                parts = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118
-                tensors = {name: Stored(tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
-                return tensors, stored.metadata() or {}
-        except SafetensorError as error:
-            raise ValueError(str(error)) from error
-        except OSError as error:  # the disk may not allow a sparse file of this length
-            raise UnreadableError(str(error)) from error
-
-
 def check_weights(
-    source: Source, config: PreTrainedConfig | None, base_config: Mapping[str, Any] | None
+    header: Header, config: PreTrainedConfig, content: Any, base: PreTrainedModel | None
 ) -> Iterator[Finding]:
-    """Compare ``model.safetensors`` with the config.
+    """Compare the header of ``model.safetensors`` with the config.
 
     Args:
-        source: The repo.
-        config: Its config; ``None`` if it failed its checks.
-        base_config: The parsed ``config.json`` of the base; ``None`` if unknown.
+        header: The header.
+        config: The config of the model.
+        content: The same as it was parsed.
+        base: The base on the meta device, which is changed; ``None`` if unknown, or in the weights.
     """
-    if WEIGHTS_NAME not in source.files:
-        return  # check_files reports it
-    try:
-        stored, metadata = read_header(source)
-    except UnreadableError as error:
-        yield unchecked(WEIGHTS_NAME, "could not be read", str(error))
-        return
-    except ValueError as error:
-        yield failed(WEIGHTS_NAME, f"is not a complete safetensors file: {error}", "It is truncated or another kind.")
-        return
-    if metadata != {"format": "pt"}:
-        yield failed(WEIGHTS_NAME, f"has the metadata {metadata}", "A release writes {'format': 'pt'}.")
-    if config is None:
-        yield note(WEIGHTS_NAME, "its tensors were not compared with the config", "The config failed its checks.")
-        return
-    if isinstance(config, E4SRecConfig) and config.tuning == "lora" and base_config is None:
+    stored = header.tensors
+    if header.metadata != {"format": "pt"}:
+        yield failed(WEIGHTS_NAME, f"has the metadata {header.metadata}", "A release writes {'format': 'pt'}.")
+    if isinstance(config, E4SRecConfig) and config.tuning == "lora" and base is None:
         yield from compare_without_base(stored, config)
         return
     try:
-        expected = expected_tensors(config, base_config)
-    except Exception as error:
-        say = failed if base_config is None else unchecked  # it may be a base that this transformers cannot build
-        yield say("config.json", f"the model cannot be built from it and its base: {error}", "Loading fails too.")
+        expected = expected_tensors(config, base)
+    except Exception as error:  # whatever a model raises that cannot be built
+        yield failed("config.json", f"the model cannot be built from it and its base: {error}", "Loading fails too.")
         return
     yield from compare(stored, expected)
+    if base is None:
+        yield from check_widths(WEIGHTS_NAME, stored, content)
 
 
-def expected_tensors(config: PreTrainedConfig, base_config: Mapping[str, Any] | None) -> dict[str, Tensor]:
+def check_widths(where: str, stored: Mapping[str, Stored], config: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that the dtype in a config is not a narrower one than all that is stored, which loading would round."""
+    widths = {WIDTHS[tensor.dtype] for tensor in stored.values() if tensor.dtype in WIDTHS}
+    if widths and WIDTHS.get(DTYPES.get(str(dtype_of(config)), ""), 0) < min(widths):
+        yield failed(where, f"has wider numbers than {dtype_of(config)}, the dtype in the config", ROUNDED)
+
+
+def check_values(source: Source, paths: Iterable[str]) -> Iterator[Finding]:
+    """Check that complete safetensors files hold numbers, neither NaN nor infinity."""
+    for path in paths:
+        try:
+            for name in tensors_without_numbers(source.local(path)):
+                yield failed(path, f"{name} has NaN or infinity", "Every score would become NaN.")
+        except (OSError, UnreadableError) as error:
+            yield unchecked(path, "its values could not be read", str(error))
+
+
+def check_figures(source: Source, evaluation: Any) -> Iterator[Finding]:
+    """Check that the figures beside the weights are theirs; they have a fingerprint of them."""
+    if not isinstance(evaluation, dict):
+        return
+    try:
+        fingerprint = file_fingerprint(source.local(WEIGHTS_NAME), source.local(CONFIG_NAME))
+    except (OSError, UnreadableError) as error:
+        yield unchecked(EVALUATION_NAME, "could not be compared with the weights", str(error))
+        return
+    if evaluation.get("fingerprint") != fingerprint:
+        why = "The weights or the catalogue have changed: evaluate the model again, or remove the file."
+        yield failed(EVALUATION_NAME, "has figures of other weights", why)
+
+
+def expected_tensors(config: PreTrainedConfig, base: PreTrainedModel | None) -> dict[str, Tensor]:
     """The tensors that a file must have, without values: the model is built on the meta device.
 
     Args:
         config: The config of the model.
-        base_config: The parsed ``config.json`` of the base; ``None`` for SASRec and ``tuning="full"``.
+        base: The base on the meta device; ``None`` for SASRec and ``tuning="full"``.
 
     Raises:
         Exception: Any error while building the model.
     """
     model: E4SRecModel | SASRecModel
-    with torch.device("meta"):
+    with torch.device("meta"), bounded_modules():
         if isinstance(config, SASRecConfig):
             model = SASRecModel(config)
         elif isinstance(config, E4SRecConfig):
-            base = None
-            if base_config is not None:
-                base = AutoModel.from_config(
-                    AutoConfig.for_model(**base_config), trust_remote_code=False, attn_implementation="eager"
-                )
             config.lora["init_lora_weights"] = False  # initial values do not matter here and may be slow to compute
             model = E4SRecModel(config, base)
     tensors = model.state_dict()

@@ -27,6 +27,26 @@ def change_weights(folder, change, metadata=None):
     save_file(weights, folder / WEIGHTS, metadata=metadata or {"format": "pt"})
 
 
+def config(**changes):
+    return lambda folder: change_json(folder / "config.json", **changes)
+
+
+def base_config(**changes):
+    return lambda folder: change_json(folder / "base" / "config.json", **changes)
+
+
+def tokenizer_config(**changes):
+    return lambda folder: change_json(folder / "tokenizer_config.json", **changes)
+
+
+def tokenizer(change):
+    return lambda folder: change_tokenizer(folder, change)
+
+
+def weights(change, **kwargs):
+    return lambda folder: change_weights(folder, change, **kwargs)
+
+
 class Hostile:
     """Makes the marker when it is unpickled."""
 

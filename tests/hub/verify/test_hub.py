@@ -67,7 +67,11 @@ def test_only_the_header_of_weights_on_a_hub_is_fetched(hub_here, base_dir, item
         ({"plot.png": HOSTILE_PICKLE}, "plot.png", "begins like a pickle"),
         ({WEIGHTS: HOSTILE_PICKLE}, WEIGHTS, "is not a complete safetensors file"),
         ({"adapter_config.json": "{}"}, "adapter_config.json", "must not be in"),
-        ({"config.json": {"base_model_name_or_path": "./base"}}, "base/config.json", "is missing"),
+        (
+            {"config.json": {"base_model_name_or_path": "./base", "base_model_revision": None}},
+            "base/config.json",
+            "is missing",
+        ),
         ({"config.json": {"base_model_name_or_path": "../base"}}, "config.json", "outside the repo"),
         ({"config.json": {"auto_map": {"AutoModel": "evil/x--y.Z"}}}, "config.json", "auto_map is"),
     ],

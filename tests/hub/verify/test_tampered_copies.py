@@ -17,32 +17,14 @@ from tests.hub.verify.tampering import (
     HOSTILE_PICKLE,
     WEIGHTS,
     Hostile,
-    change_json,
-    change_tokenizer,
-    change_weights,
+    base_config,
+    config,
     find,
+    tokenizer,
+    tokenizer_config,
+    weights,
     write,
 )
-
-
-def config(**changes):
-    return lambda folder: change_json(folder / "config.json", **changes)
-
-
-def base_config(**changes):
-    return lambda folder: change_json(folder / "base" / "config.json", **changes)
-
-
-def tokenizer_config(**changes):
-    return lambda folder: change_json(folder / "tokenizer_config.json", **changes)
-
-
-def tokenizer(change):
-    return lambda folder: change_tokenizer(folder, change)
-
-
-def weights(change, **kwargs):
-    return lambda folder: change_weights(folder, change, **kwargs)
 
 
 def one_byte(folder):
@@ -282,20 +264,28 @@ TAMPERED = {
         "tokenizer.json",
         "has 33 tokens, but the model has 32",
     ),
-    "a normalizer": (tokenizer(lambda c: c.update(normalizer={"type": "Lowercase"})), "tokenizer.json", "a normalizer"),
+    "a normalizer": (
+        tokenizer(lambda c: c.update(normalizer={"type": "Lowercase"})),
+        "tokenizer.json",
+        "its normalizer is",
+    ),
     "an added token": (
         tokenizer(lambda c: c["added_tokens"].append({"id": 9, "content": "x"})),
         "tokenizer.json",
-        "adds the tokens",
+        "its added_tokens is",
     ),
-    "a tokenizer of another kind": (tokenizer(lambda c: c["model"].update(type="BPE")), "tokenizer.json", "is a BPE"),
+    "a tokenizer of another kind": (
+        tokenizer(lambda c: c["model"].update(type="BPE")),
+        "tokenizer.json",
+        "the type of its model is 'BPE'",
+    ),
     "a tokenizer that is none": (write("tokenizer.json", "{}"), "tokenizer.json", "is not a tokenizer"),
     "special tokens beside": (write("special_tokens_map.json", "{}"), "special_tokens_map.json", "must not be in"),
     # the folder
-    "a link out of the folder": (link("notes.txt", "/etc/hostname"), "notes.txt", "outside the folder"),
-    "a linked folder": (link("docs", "/etc"), "docs", "outside the folder"),
-    "a link to nowhere": (link("notes.txt", "nowhere"), "notes.txt", "is a broken link"),
-    "a circle of links": (link("notes.txt", "notes.txt"), "notes.txt", "is a broken link"),
+    "a link out of the folder": (link("notes.txt", "/etc/hostname"), "notes.txt", "is a link to /etc/hostname"),
+    "a linked folder": (link("docs", "/etc"), "docs", "is a link to /etc"),
+    "a link to nowhere": (link("notes.txt", "nowhere"), "notes.txt", "is a link to nowhere"),
+    "a circle of links": (link("notes.txt", "notes.txt"), "notes.txt", "is a link to notes.txt"),
     "a pipe": (lambda folder: os.mkfifo(folder / "notes.txt"), "notes.txt", "is not a regular file"),
     "a name with a backslash": (write("..\\notes.txt", "a"), r"\.\.\\notes\.txt", "leads outside the repo"),
     "a name that hides its kind": (write("a\u202etxt.md", "a"), "a\u202etxt.md", "looks like another"),

@@ -78,8 +78,11 @@ def test_sasrec_passes_and_a_wrong_width_fails(dtype, item_tokenizer, tmp_path):
     assert find(
         verify(tmp_path), WEIGHTS, r"item_embeddings.weight is \(32, 8\) in the file, the model needs \(32, 16\)"
     )
-    change_json(tmp_path / "config.json", hidden_size=8, dtype="float16")
-    assert verify(tmp_path).passed
+    change_json(tmp_path / "config.json", hidden_size=8, dtype="float32")
+    assert verify(tmp_path).passed  # as half the file: save_pretrained(dtype=torch.bfloat16)
+    change_json(tmp_path / "config.json", dtype="float16")
+    wider = find(verify(tmp_path), WEIGHTS, "has wider numbers than float16")
+    assert bool(wider) == (dtype == torch.float32)
 
 
 def test_a_base_in_the_config_that_needs_code_is_not_built(fresh, base_dir, item_table, item_tokenizer, tmp_path):
