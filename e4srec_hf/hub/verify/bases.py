@@ -19,6 +19,8 @@ from .limits import LARGEST_JSON, LARGEST_NUMBER, MOST_PARTS
 
 #: Names of the numbers of layers, experts and other parts, each of which is built.
 PARTS = re.compile(r"(layers?|experts|blocks|depths?|groups)$")
+#: Names of numbers that a base divides by or counts with.
+POSITIVE = re.compile(r"(eps|epsilon|rope_theta|max_position_embeddings|n_positions|hidden_size|head_dim)$")
 NEEDS_CODE = "Loading it would need remote code, which E4SRec never runs."
 UNKNOWN_SHAPES = "It determines the shapes of the LoRA weights. check_base=False skips this check."
 
@@ -36,15 +38,18 @@ def check_numbers(where: str, content: dict[str, Any]) -> Iterator[Finding]:
         yield failed(where, f"has {too_many[:5]}", f"No model has more than {MOST_PARTS} layers or experts.")
     elif huge := [part for part in numbers if abs(part[1]) > LARGEST_NUMBER]:
         yield failed(where, f"has {huge[:5]}", "No size of a model is that large.")
+    for name, value in numbers:
+        if POSITIVE.search(name) and value <= 0:
+            yield failed(where, f"{name} is {value}", "It must be positive, or hidden states are no numbers.")
 
 
-def _numbers(document: Any, name: str = "") -> Iterator[tuple[str, int]]:
-    """The whole numbers of a config, at any depth, each with the name that it or its list has."""
+def _numbers(document: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a config, at any depth, each with the name that it or its list has."""
     pairs = document.items() if isinstance(document, dict) else ((name, value) for value in document)
     for key, value in pairs:
         if isinstance(value, dict | list):
             yield from _numbers(value, key)
-        elif type(value) is int:
+        elif type(value) in (int, float):
             yield key, value
 
 
