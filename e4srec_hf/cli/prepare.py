@@ -1,5 +1,6 @@
 """The command ``e4srec prepare``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,10 +19,15 @@ Example: e4srec prepare amazon-2014 reviews_Beauty_5.json.gz --preset s3rec --ou
 def prepare(
     source: Annotated[str, typer.Argument(help="Kind of raw log; see below.")],
     paths: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(help="Raw files: local, https://, hf://datasets/..., zip://file::archive; * is a wildcard."),
-    ],
+    ] = None,
+    *,
     output: Annotated[Path, typer.Option(help="Folder to create.")],
+    uri: Annotated[
+        str | None, typer.Option(help="Database of the source sql: postgresql://user@host/database, sqlite:///file.db.")
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="Query of the source sql; its order of rows decides ties.")] = None,
     metadata: Annotated[str | None, typer.Option(help="File with item titles.")] = None,
     metadata_item_column: Annotated[
         str | None, typer.Option(help="Its column of item ids: a name, or a number from 1 without a header.")
@@ -137,9 +143,10 @@ def prepare(
     given_columns: dict[str, Any] = {key: value for key, value in columns.items() if value is not None}
     if time_column is not None and time_column.lower() == "none":
         given_columns["time_column"] = None
-    if given_columns and source != "table":
+    is_table = source in ("table", "sql")
+    if given_columns and not is_table:
         raise preparation.PreparationError(
-            f"{', '.join(given_columns)}: only for the source 'table'; {source} has fixed columns."
+            f"{', '.join(given_columns)}: only for the sources 'table' and 'sql'; {source} has fixed columns."
         )
     options: dict[str, Any] = {
         "owner": owner,
@@ -168,8 +175,8 @@ def prepare(
         "max_rejected": max_rejected,
     }
     prepared = preparation.prepare(
-        preparation.make_table(**given_columns) if source == "table" else find_source(source),
-        paths,
+        replace(preparation.make_table(**given_columns), name=source) if is_table else find_source(source),
+        _inputs(source, paths or [], uri, query),
         output,
         metadata=metadata,
         metadata_item_column=metadata_item_column,
@@ -183,6 +190,19 @@ def prepare(
         **{key: value for key, value in options.items() if value is not None},
     )
     _print(prepared, output)
+
+
+def _inputs(source: str, paths: list[str], uri: str | None, query: str | None) -> list[Any]:
+    """The files, or the query."""
+    from .. import preparation
+
+    if source != "sql":
+        if uri is not None or query is not None:
+            raise preparation.PreparationError(f"--uri and --query are for the source sql, not {source}.")
+        return list(paths)
+    if uri is None or query is None or paths:
+        raise preparation.PreparationError("The source sql takes --uri and --query, and no files.")
+    return [preparation.Query(uri, query)]
 
 
 def _print(prepared: Any, output: Path) -> None:

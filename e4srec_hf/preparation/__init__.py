@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .errors import PreparationError
     from .options import PreparationOptions
     from .pipeline import Preparation, prepare
+    from .queries import Query
     from .source import Log, Owner, Source
     from .sources import SOURCES
     from .sources.table import make_table
@@ -19,6 +20,7 @@ _NAMES = {
     "Preparation": "pipeline",
     "PreparationError": "errors",
     "PreparationOptions": "options",
+    "Query": "queries",
     "Source": "source",
     "make_table": "sources.table",
     "prepare": "pipeline",
@@ -31,6 +33,7 @@ __all__ = [
     "Preparation",
     "PreparationError",
     "PreparationOptions",
+    "Query",
     "Source",
     "make_table",
     "prepare",

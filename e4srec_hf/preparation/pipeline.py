@@ -3,7 +3,6 @@
 import os
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,14 @@ from .interactions import count, select_interactions, time_at
 from .keeping import check_kept, keep_rows
 from .options import PreparationOptions, make_options, microseconds, moment
 from .picture import draw
-from .records import collect_titles, create_records, read_log, read_titles
+from .records import Input, collect_titles, create_records, read_log, read_titles
 from .rejects import check_rejected, describe_rejected, write_rejected
 from .report import dataset_facts
 from .source import Log, Source, with_items_file
 from .sources import SOURCES
 from .splitting import Cuts
 from .sql import sql_text
+from .tables import is_table, name_of_table
 from .titles import clean_title
 from .workplace import PREPARATION_NAME, check_output, workplace
 from .writing import SequenceWriter, summary
@@ -57,10 +57,10 @@ class Preparation:
 
 def prepare(
     source: str | Source,
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Any,
     output: str | os.PathLike[str],
     *,
-    metadata: str | os.PathLike[str] | None = None,
+    metadata: Any = None,
     metadata_item_column: str | None = None,
     metadata_title_column: str | None = None,
     preset: str | None = None,
@@ -77,10 +77,12 @@ def prepare(
 
     Args:
         source: The kind of log: a name in [`SOURCES`], or a [`Source`], for example from [`make_table`].
-        paths: The files: local, or anything that fsspec opens (``https://…``, ``hf://datasets/org/name/file.csv``,
-            ``zip://file::archive.zip``); ``*`` is a wildcard. Compression is detected from the content.
+        paths: One or several files: local, or anything that fsspec opens (``https://…``,
+            ``hf://datasets/org/name/file.csv``, ``zip://file::archive.zip``); ``*`` is a wildcard. Compression is
+            detected from the content. Or one or several tables: of pandas, polars, pyarrow, a `datasets.Dataset`,
+            anything else that speaks Arrow, or a [`Query`].
         output: The folder to create.
-        metadata: A file with item titles.
+        metadata: A file or table with item titles.
         metadata_item_column: Its column of ids, by name or by number from 1; by default that of the source.
         metadata_title_column: Its column of titles.
         preset: A published processing that the source defines, such as ``"s3rec"``. ``options`` override it.
@@ -105,14 +107,14 @@ def prepare(
         raise PreparationError("metadata_item_column and metadata_title_column need metadata, a file of items.")
     final = Path(os.path.realpath(output))  # a link stays, its target is replaced
     check_output(final, overwrite=overwrite)
-    files = find_files([os.fspath(path) for path in paths])
-    if not files:
-        raise PreparationError("No files were given.")
-    extra = find_files([os.fspath(metadata)]) if metadata is not None else []
+    files = _find_inputs(paths)
+    extra = _find_inputs(metadata) if metadata is not None else []
     with workplace(final, overwrite=overwrite) as (stage, scratch):
         log, items = kind.log, kind.metadata or Log({})
-        files = [member for file in files for member in expand(file, log, items, scratch)]
-        extra = [member for file in extra for member in expand(file, items, log, scratch)]
+        if isinstance(files[0], str):
+            files = [member for file in files for member in expand(file, log, items, scratch)]
+        if extra and isinstance(extra[0], str):
+            extra = [member for file in extra for member in expand(file, items, log, scratch)]
         connection = _connect(scratch, memory_limit, threads)
         try:
             facts, rejected = _prepare(connection, kind, chosen, files, extra, stage, scratch, name or final.name)
@@ -125,6 +127,25 @@ def prepare(
         write_json(stage / FACTS_NAME, dataset_facts(facts))
         refresh_dataset_card(stage, final.name, license=license)
     return Preparation(facts, rejected)
+
+
+def _find_inputs(given: Any) -> list[Input]:
+    """The files, with patterns resolved, or the tables.
+
+    Raises:
+        PreparationError: If there are none, or a table is given twice, or tables and files are mixed.
+    """
+    inputs = [given] if is_table(given) or isinstance(given, str | os.PathLike) else list(given)
+    tables = [one for one in inputs if is_table(one)]
+    if not inputs:
+        raise PreparationError("No files were given.")
+    if not tables:
+        return find_files([os.fspath(path) for path in inputs])
+    if len(tables) < len(inputs):
+        raise PreparationError("Give files or tables, not both.")
+    if len({id(table) for table in tables}) < len(tables):
+        raise PreparationError("A table is given twice: its interactions would count twice.")
+    return tables
 
 
 def find_source(source: str | Source) -> Source:
@@ -170,8 +191,8 @@ def _prepare(
     connection: duckdb.DuckDBPyConnection,
     source: Source,
     options: PreparationOptions,
-    files: list[str],
-    metadata: list[str],
+    files: list[Input],
+    metadata: list[Input],
     stage: Path,
     scratch: Path,
     name: str,
@@ -180,7 +201,7 @@ def _prepare(
     create_records(connection)
     read = read_log(connection, files, source, options, now, scratch)
     titled = [read_titles(connection, path, source, options, len(files), scratch) for path in metadata]
-    names = [recorded_name(path) for path in (*files, *metadata)]
+    names = [recorded_name(one) if isinstance(one, str) else name_of_table(one) for one in (*files, *metadata)]
     rejected = write_rejected(connection, names, stage / REJECTED_NAME)
     described = describe_rejected(rejected, stage / REJECTED_NAME)
     records = count(connection, "SELECT count(*) FROM records")

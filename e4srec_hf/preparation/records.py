@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from .content import PARQUET, Content, HashedStream, check_start, copy_content, open_content
@@ -18,13 +19,19 @@ from .detection import find_layout
 from .errors import PreparationError
 from .files import READING_ERRORS, file_size, public_name, recorded_name, why_unreadable
 from .json_text import as_json
-from .layouts import POSITION_OF_FILE
 from .lines import Block, read_lines
 from .options import PreparationOptions
 from .parsing import insert_interactions, insert_sequences, without_marks
-from .progress import sql_progress
 from .source import Log, Source
-from .sql import present, sql_name, sql_text
+from .tables import ROWS, facts_of_table, name_of_table, open_table, read_table
+
+#: A file by its name, or a table or query (see `tables.is_table`).
+Input = Any
+
+
+def input_name(path: Input) -> str:
+    """Name of a file or table in messages."""
+    return public_name(path) if isinstance(path, str) else name_of_table(path)
 
 
 def create_records(connection: duckdb.DuckDBPyConnection) -> None:
@@ -41,7 +48,7 @@ def create_records(connection: duckdb.DuckDBPyConnection) -> None:
 
 def read_log(
     connection: duckdb.DuckDBPyConnection,
-    paths: Sequence[str],
+    paths: Sequence[Input],
     source: Source,
     options: PreparationOptions,
     now: int,
@@ -51,14 +58,14 @@ def read_log(
 
     Args:
         connection: A connection on which [`create_records`] was called.
-        paths: The files; their order may decide ties.
+        paths: The files, or tables; their order may decide ties.
         source: The kind of log.
         options: The options.
         now: The current time, in microseconds.
         work: A folder for temporary copies of files that cannot be read as a stream.
 
     Returns:
-        Name, SHA-256 and size of each file.
+        Name, SHA-256 and size of each file; of a table, its name and number of rows.
 
     Raises:
         PreparationError: If a file cannot be read or lacks a column, or two files have the same content.
@@ -75,16 +82,16 @@ def read_log(
         digest = found.pop("content")
         if digest is not None and digest in read:
             raise PreparationError(
-                f"{public_name(path)} and {read[digest]} have the same content: it would count twice."
+                f"{input_name(path)} and {read[digest]} have the same content: it would count twice."
             )
-        read[digest] = public_name(path)
+        read[digest] = input_name(path)
         facts.append(found)
     return facts
 
 
 def read_titles(
     connection: duckdb.DuckDBPyConnection,
-    path: str,
+    path: Input,
     source: Source,
     options: PreparationOptions,
     number: int,
@@ -125,7 +132,7 @@ def read_titles(
     if not usable:
         seen = f" One is {content[:200]!a}." if content else ""
         raise PreparationError(
-            f"{public_name(path)}: none of its {facts['records']:,} records has an id and a title.{seen} "
+            f"{input_name(path)}: none of its {facts['records']:,} records has an id and a title.{seen} "
             f"{source.metadata.advice}"
         )
     connection.execute("DROP TABLE metadata")
@@ -142,18 +149,22 @@ def collect_titles(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _read_file(
     connection: duckdb.DuckDBPyConnection,
-    path: str,
+    path: Input,
     log: Log,
     encoding: str | None,
     number: int,
     work: Path,
     statement: Callable[[str], str],
 ) -> dict[str, Any]:
-    """Run ``statement`` on the SQL that selects ``position``, ``reason``, ``content`` and the columns of a file.
+    """Run ``statement`` on the SQL that selects ``position``, ``reason``, ``content`` and the columns of an input.
 
     Returns:
-        Name, SHA-256 and size of the file, and the hash of its content.
+        Name, SHA-256 and size of the file, and the hash of its content; of a table, its name and number of rows.
     """
+    if not isinstance(path, str):
+        with open_table(path) as reader:
+            rows = read_table(connection, reader, name_of_table(path), log, number, statement)
+        return {**facts_of_table(path), "rows": rows, "content": None}
     failure: list[Exception] = []
     with open_content(path, work) as content:
         check_start(content.start, path, encoding)
@@ -205,47 +216,17 @@ def _read_parquet(
     work: Path,
     statement: Callable[[str], str],
 ) -> None:
-    local = work / f"{number}.parquet"
+    local, name = work / f"{number}.parquet", public_name(path)
     copy_content(content, local)
-    file = f"read_parquet({sql_text(str(local))}, file_row_number = true)"
+    wanted = {alias.casefold() for aliases in log.columns.values() for alias in aliases}
     try:
-        types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {file}").fetchall()}
-        names = {name.casefold(): name for name in types if name != "file_row_number"}
-        columns = [
-            f"{_parquet_text(column, aliases, names, types, log, path)} AS {column}"
-            for column, aliases in log.columns.items()
-        ]
-        with sql_progress(connection, f"reading {recorded_name(path)}"):
-            connection.execute(
-                statement(
-                    f"SELECT {number * POSITION_OF_FILE + 1} + file_row_number AS position, NULL::VARCHAR AS reason,"
-                    f" NULL::VARCHAR AS content, {', '.join(columns)} FROM {file}"
-                )
-            )
-    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.BinderException) as error:
-        raise PreparationError(f"{public_name(path)} is not a readable Parquet file: {error}") from error
+        with pq.ParquetFile(local) as file:
+            names = file.schema_arrow.names
+            used = [place for place, column in enumerate(names) if column.casefold() in wanted]
+            schema = pa.schema([file.schema_arrow.field(place) for place in used])
+            batches = file.iter_batches(ROWS, columns=[names[place] for place in used])
+            reader = pa.RecordBatchReader.from_batches(schema, batches)
+            read_table(connection, reader, name, log, number, statement, names=names, total=file.metadata.num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise PreparationError(f"{name} is not a readable Parquet file: {error}") from error
     local.unlink()
-
-
-def _parquet_text(
-    column: str, aliases: Sequence[str], names: dict[str, str], types: dict[str, str], log: Log, path: str
-) -> str:
-    """SQL for a column of a Parquet file as text."""
-    found = next((names[alias.casefold()] for alias in aliases if alias.casefold() in names), None)
-    if found is None and column in log.optional:
-        return "NULL::VARCHAR"
-    if found is None:
-        raise PreparationError(
-            f"{public_name(path)} has no column {aliases[0]!r}; its columns are {list(names.values())}. {log.advice}"
-        )
-    name, kind = sql_name(found), types[found]
-    if kind == "BOOLEAN" and column in log.filters:
-        return f"CAST({name} AS VARCHAR)"
-    if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "BLOB", "BIT", "BOOLEAN")):
-        raise PreparationError(f"{public_name(path)}: column {found!r} is {kind}; expected text, numbers or times.")
-    text = f"CAST({name} AS VARCHAR)"
-    if kind in ("DOUBLE", "FLOAT"):  # whole numbers become floating-point if one is missing
-        whole = f"CAST(CAST({name} AS BIGINT) AS VARCHAR)"
-        text = f"""CASE WHEN NOT isfinite({name}) THEN NULL
-            WHEN {name} = trunc({name}) AND abs({name}) < {1 << 53} THEN {whole} ELSE {text} END"""
-    return present(text)

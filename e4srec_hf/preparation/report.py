@@ -68,10 +68,10 @@ def describe_preparation(facts: Mapping[str, Any]) -> str:
         if (value != _DEFAULTS.get(name) and name != "owner") or (name == "owner" and value != "user")
     ]
     chosen = f"Options: {', '.join(changed)}." if changed else "All options have their default values."
-    if facts["source"] == "table":
+    if facts["source"] in ("table", "sql"):
         columns = [f"{name} {plain(names[0])}" for name, names in facts["columns"].items()]
         chosen += f" Columns: {', '.join(columns)}."
-    files = table(("file", "bytes", "SHA-256"), [(f["name"], f"{f['bytes']:,}", f["sha256"]) for f in _files(facts)])
+    files = table(("file", "bytes", "SHA-256"), map(_file, _files(facts)))
     steps = table(
         ("step", "rows in", "rows out"),
         [(step["step"], f"{step['rows_in']:,}", f"{step['rows_out']:,}") for step in facts["steps"]],
@@ -105,6 +105,13 @@ def describe_ties(facts: Mapping[str, Any]) -> str:
         "the same time and could be the target instead. Figures on another preparation of the same raw files are not "
         "comparable."
     )
+
+
+def _file(facts: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Name, size and hash of a file; of a table, its rows and the query."""
+    if "bytes" in facts:
+        return facts["name"], f"{facts['bytes']:,}", facts["sha256"]
+    return facts["name"], f"{facts['rows']:,} rows", plain(facts["query"]) if "query" in facts else ""
 
 
 def _files(facts: Mapping[str, Any]) -> list[dict[str, Any]]:

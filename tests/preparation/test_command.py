@@ -70,7 +70,7 @@ def test_options_override_a_preset(tmp_path):
     [
         (["table", "nowhere.csv"], "nowhere.csv: there is no such file"),
         (["tabel", "log.tsv"], "Unknown source 'tabel'"),
-        (["yelp", "log.tsv", "--user-column", "who"], "only for the source 'table'"),
+        (["yelp", "log.tsv", "--user-column", "who"], "only for the sources 'table' and 'sql'"),
         (["table", "log.tsv"], "log.tsv has no column 'user_id'"),
         (["table", "log.tsv", *COLUMNS], "1 of 49 records are invalid (2.0%)"),
     ],

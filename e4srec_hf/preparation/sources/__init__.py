@@ -5,7 +5,7 @@ from .amazon import AMAZON_2014, AMAZON_2018, AMAZON_2023
 from .lastfm import LASTFM_1K, LASTFM_HETREC
 from .movielens import MOVIELENS
 from .online_retail import ONLINE_RETAIL
-from .table import TABLE
+from .table import SQL, TABLE
 from .text import TEXT
 from .yelp import YELP
 
@@ -22,5 +22,6 @@ SOURCES: dict[str, Source] = {
         MOVIELENS,
         TEXT,
         TABLE,
+        SQL,
     )
 }

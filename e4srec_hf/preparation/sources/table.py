@@ -1,5 +1,7 @@
 """Any other log: CSV, TSV, JSON lines, Parquet or a spreadsheet, with given column names."""
 
+from dataclasses import replace
+
 from ..errors import PreparationError
 from ..source import Log, Owner, Source, items_file
 
@@ -53,3 +55,4 @@ def make_table(
 
 
 TABLE = make_table()
+SQL = replace(TABLE, name="sql", about="a query, with --uri and --query; the columns are named as those of a table")
