@@ -171,7 +171,9 @@ def load_evaluation(directory: str | os.PathLike[str], model: AtomicSaveMixin | 
         return Evaluation()
     fingerprint = folder_fingerprint(directory) if model is None else model_fingerprint(model)
     if content.pop("fingerprint", None) != fingerprint:
-        logger.warning_once(f"{path} has figures of other weights or another catalogue: they are not used.")
+        logger.warning_once(
+            f"{path} has figures of another model (its weights, catalogue, prompt, history, LoRA or base): they are not used."
+        )
         return Evaluation()
     try:
         skew, warnings = content.pop("popularity_skew", None), list(content.pop("warnings", []))
