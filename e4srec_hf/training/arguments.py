@@ -12,6 +12,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_LORA, PAPER_RESPONSE
+from .processes import check_processes
 from .trainer import SELECT_ON_VALIDATION
 
 DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
@@ -191,6 +192,7 @@ def parse_arguments(
     check_arguments(model, sasrec)
     if not 0 < training.num_train_epochs < 1e6:
         raise UsageError(f"--num_train_epochs must be a number above 0, not {training.num_train_epochs}")
+    check_processes(training)
     return data, model, sasrec, training
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import AcceleratorConfig, LengthGroupedSampler
 
 from ..data.collator import SequenceCollator
 from ..data.item_tokenizer import check_vocabulary
@@ -29,7 +31,9 @@ from ..evaluation.metrics import mean_metrics
 from ..evaluation.ranking import rank_targets
 from ..hub.push import push_folder
 from ..modeling import E4SRecModel, SASRecModel
+from ..modeling.histories import IGNORE_INDEX
 from .prepare import prepare_for_training
+from .processes import LengthGroups, check_processes
 from .saving import save_trained
 
 #: What makes a `TrainingArguments` select on validation: give these, or say otherwise.
@@ -90,6 +94,7 @@ class RankingTrainer(Trainer):
         early_stopping_patience: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_processes(args)
         check_vocabulary(tokenizer, model.config.vocab_size)
         if args.label_smoothing_factor:
             raise ValueError("Label smoothing is not supported: leave label_smoothing_factor at 0.")
@@ -98,6 +103,8 @@ class RankingTrainer(Trainer):
         ):
             raise ValueError("Streamed rows are not cut or sorted: leave out all_targets and train_sampling_strategy.")
         args.remove_unused_columns = False
+        # batches differ in width: each process reads its own
+        cast(AcceleratorConfig, args.accelerator_config).dispatch_batches = False
         prepare_for_training(model)
         max_history = model.config.max_history
         if isinstance(train_dataset, Dataset) and all_targets:
@@ -135,6 +142,43 @@ class RankingTrainer(Trainer):
         )
         self.exclude_seen = exclude_seen
         self.evaluation_collator = SequenceCollator(tokenizer, "last")
+
+    @property
+    def rows_a_step(self) -> int:
+        """Rows in a batch of all processes together."""
+        return self._train_batch_size * self.args.world_size
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As `Trainer.get_train_dataloader`; the workers of a stream divide its steps."""
+        if isinstance(self.train_dataset, StreamedSequences):
+            self.train_dataset.rows_a_step = self.rows_a_step
+        return super().get_train_dataloader()
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | int | None]:
+        """As `Trainer.get_batch_samples`, without targets in the rows that only fill up the last step of an epoch."""
+        batches = list(islice(epoch_iterator, num_batches))
+        if batches and self.accelerator.gradient_state.end_of_dataloader:
+            own = self._own_rows_of_last_step()
+            batches[-1]["labels"][len(batches[-1]["labels"]) if own is None else own :] = IGNORE_INDEX
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def _own_rows_of_last_step(self) -> int | None:
+        """How many rows this process has in the last step of an epoch; after them come copies. ``None`` is all."""
+        left = len(cast(Dataset, self.train_dataset)) % self.rows_a_step
+        evened = isinstance(self.train_dataset, StreamedSequences) or not self.args.dataloader_drop_last
+        if not left or not evened or self.args.train_sampling_strategy == "batch_rebalance":
+            return None
+        return max(left - self.args.process_index * self._train_batch_size, 0)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        """As `Trainer._get_train_sampler`; histories of similar length are put together alike in all processes."""
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            rows = self.rows_a_step * self.args.gradient_accumulation_steps
+            return LengthGroups(rows, sampler.lengths, seed=cast(SequenceCollator, self.data_collator).seed)
+        return sampler
 
     def targets_a_step(self) -> float:
         """How many targets an optimizer step has on average, over all processes and accumulated batches.
