@@ -10,7 +10,8 @@ import pickle
 import pickletools
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .bounds import LARGEST_PICKLE, OLDER_PICKLES, check_header, check_pickles, check_regular, check_zip
+
 #: How a file begins that `torch.save` wrote: as a zip archive, or with the number of its older format.
 NUMPY_START = b"\x93NUMPY"
 ZIP_START, OLDER_TORCH_START = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+
+#: Tensors of a file, and characters of a name.
+MOST_TENSORS, LONGEST_NAME = 100_000, 1000
 
 #: The instructions of a pickle that build plain values, name something of the list below and call it.
 #: Those that make or change objects by other ways (BUILD, INST, NEWOBJ, EXT, PERSID …) are not among them.
@@ -51,24 +57,27 @@ def load_tensors(path: str | os.PathLike[str]) -> Tensor | dict[str, Tensor]:
             whole; if it holds something else than tensors; or if a tensor claims more values than are stored.
         OSError: If it cannot be opened.
     """
+    check_regular(path)
     with Path(path).open("rb") as file:
         start = file.read(len(OLDER_TORCH_START))
     try:
         if Path(path).suffix == ".safetensors":
+            check_header(path)
             content: Any = load_file(path)
         elif start.startswith(NUMPY_START):
             content = torch.from_numpy(_native(np.load(path, allow_pickle=False)))
         elif start.startswith(ZIP_START):
+            check_zip(path)
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         elif start == OLDER_TORCH_START:
+            with Path(path).open("rb") as file:
+                check_pickles(file, OLDER_PICKLES)
             content = torch.load(path, map_location="cpu", weights_only=True)
         else:
-            content = _load_pickle(Path(path).read_bytes())
+            content = _load_pickle(_read_pickle(Path(path)))
     except Exception as error:  # a broken file makes a reader fail in any way
         if (refused := _refused_name(error)) is None:
-            raise ValueError(
-                f"{path} is no file of tensors, or not whole ({type(error).__name__}: {error})."
-            ) from error
+            raise ValueError(f"{path} is no file of tensors, or not whole ({_without_advice(error)}).") from error
         raise ValueError(
             f"{path} wants to use {refused}, which no tensor needs. It is refused, and nothing of it was run. "
             "If it comes from where you trust it, save its tensors alone, with torch.save."
@@ -77,7 +86,11 @@ def load_tensors(path: str | os.PathLike[str]) -> Tensor | dict[str, Tensor]:
         return _checked(content, f"{path}")
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a tensor or a dictionary of tensors.")
-    return {name: _checked(value, f"{path}: {name}") for name, value in _leaves(content)}
+    try:
+        leaves = _leaves(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is no file of tensors: {error}") from error
+    return {name: _checked(value, f"{path}: {name}") for name, value in leaves}
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
@@ -106,6 +119,23 @@ def _refused_name(error: Exception) -> str | None:
         return str(error)
     named = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
     return None if named is None else named[1]
+
+
+def _without_advice(error: Exception) -> str:
+    """What is wrong, on one line, without the advice of torch to run what the file says."""
+    if "weights_only" in str(error):
+        return "its pickle does what no tensor needs"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _read_pickle(path: Path) -> bytes:
+    """A plain pickle, whose instructions are within bounds."""
+    if (size := path.stat().st_size) > LARGEST_PICKLE:
+        raise ValueError(f"it has {size} bytes, more than {LARGEST_PICKLE}; save it with torch.save")
+    with path.open("rb") as file:
+        check_pickles(file)
+        file.seek(0)
+        return file.read()
 
 
 def _load_pickle(content: bytes) -> Any:
@@ -138,6 +168,7 @@ def _load_storage(content: bytes) -> torch.storage.TypedStorage:
     """In the place of `torch.storage._load_from_bytes`, which would run what the bytes say."""
     if not content.startswith(OLDER_TORCH_START):
         raise pickle.UnpicklingError("a storage in another format than that of torch")
+    check_pickles(io.BytesIO(content), OLDER_PICKLES)
     storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.storage.TypedStorage):
         raise pickle.UnpicklingError(f"a {type(storage).__name__} in the place of a storage")
@@ -161,19 +192,26 @@ ADMITTED_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch.storage", "_load_from_bytes"): _load_storage,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): lambda: OrderedDict(),  # it takes no keys of any other kind
 }
 
 
-def _leaves(content: dict[Any, Any], depth: int = 3) -> list[tuple[str, Any]]:
-    """Names and values of a dictionary and of those inside it, ``depth`` of them one inside the other."""
-    leaves: list[tuple[str, Any]] = []
-    for name, value in content.items():
-        if isinstance(value, dict) and depth:
-            leaves += [(f"{name}.{inner}", leaf) for inner, leaf in _leaves(value, depth - 1)]
-        else:
-            leaves.append((str(name), value))
+def _leaves(content: dict[Any, Any]) -> list[tuple[str, Any]]:
+    """Names and values of a dictionary and of those inside it, a few of them one inside the other."""
+    leaves = list(islice(_named(content, "", 3), MOST_TENSORS + 1))
+    if len(leaves) > MOST_TENSORS:
+        raise ValueError(f"It holds more than {MOST_TENSORS} tensors, or the same dictionary many times.")
     return leaves
+
+
+def _named(content: dict[Any, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if not isinstance(name, str | int) or len(name := f"{prefix}{name}") > LONGEST_NAME:
+            raise ValueError(f"A tensor has no name, or one of more than {LONGEST_NAME} characters.")
+        if isinstance(value, dict) and depth:
+            yield from _named(value, f"{name}.", depth - 1)
+        else:
+            yield name, value
 
 
 def _checked(value: Any, where: str) -> Tensor:
