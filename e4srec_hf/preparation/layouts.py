@@ -29,6 +29,7 @@ MAX_LINES_OF_RECORD = 1000
 BAD_QUOTES = "unclosed or misplaced quotes"
 NO_OBJECT = "not a JSON object"
 REPEATED_HEADER = "repeated header"
+FRACTION = "an id is a floating-point number; expected text or a whole number"
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,12 @@ class JsonLines:
         aliases = [alias for names in self.log.columns.values() for alias in names]
         pointers = ", ".join(sql_text("/" + alias.replace("~", "~0").replace("/", "~1")) for alias in aliases)
         texts = {
-            column: [present(_scalar(aliases.index(name) + 1, column in self.log.filters)) for name in names]
+            column: [present(_scalar(aliases.index(name) + 1, column, self.log)) for name in names]
             for column, names in self.log.columns.items()
         }
+        fractions = " OR ".join(
+            _is_fraction(aliases.index(name) + 1) for column in self.log.ids for name in self.log.columns[column]
+        )
         columns = ", ".join(f"coalesce({', '.join(found)}) AS {column}" for column, found in texts.items())
         return f"""
             WITH objects AS (
@@ -71,8 +75,11 @@ class JsonLines:
                 SELECT *, json_extract_string(object, [{pointers}]) AS found, json_type(object, [{pointers}]) AS types
                 FROM objects
             )
-            SELECT position,
-                CASE WHEN reason IS NULL AND object IS NULL THEN {sql_text(NO_OBJECT)} ELSE reason END AS reason,
+            SELECT position, CASE
+                    WHEN reason IS NOT NULL THEN reason
+                    WHEN object IS NULL THEN {sql_text(NO_OBJECT)}
+                    WHEN {fractions} THEN {sql_text(FRACTION)}
+                END AS reason,
                 record AS content, {columns}
             FROM found"""
 
@@ -194,11 +201,16 @@ class Delimited:
             FROM batches"""
 
 
-def _scalar(place: int, or_boolean: bool) -> str:
-    """SQL for a JSON value as text, NULL if it is neither a string nor a number; 5.0 becomes 5, as in a table."""
+def _is_fraction(place: int) -> str:
+    """SQL for whether a JSON value is a floating-point number, and not a whole number too large for SQL."""
+    return f"(types[{place}] = 'DOUBLE' AND NOT regexp_full_match(found[{place}], '-?[0-9]+'))"
+
+
+def _scalar(place: int, column: str, log: Log) -> str:
+    """SQL for a JSON value as text, NULL if it is neither a string nor a number; a time or rating 5.0 becomes 5."""
     value = f"found[{place}]"
     return f"""CASE
-        {f"WHEN types[{place}] = 'BOOLEAN' THEN {value}" if or_boolean else ""}
+        {f"WHEN types[{place}] = 'BOOLEAN' THEN {value}" if column in log.filters else ""}
         WHEN types[{place}] IN ('VARCHAR', 'BIGINT', 'UBIGINT', 'HUGEINT', 'UHUGEINT') THEN {value}
         WHEN types[{place}] = 'DOUBLE' AND isfinite(try_cast({value} AS DOUBLE)) THEN {whole_number(value)}
     END"""

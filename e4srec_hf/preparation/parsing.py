@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ..data.item_ids import CONTROL_CHARACTERS
 from ..data.item_tokenizer import PAD_TOKEN, UNK_TOKEN
 from .layouts import POSITION_OF_FILE
 from .options import PreparationOptions, microseconds
@@ -9,6 +10,7 @@ from .source import Source
 from .sql import sql_text
 
 DAY = 86_400_000_000
+CONTROLS = "control characters in an id"
 SPECIAL = "reserved item id: [PAD] or [UNK]"
 #: End of the reason of a record without a user, item or time, where a mark of missing values stands in it.
 MARKED = " (a mark of missing values, see --missing)"
@@ -66,6 +68,8 @@ def insert_interactions(columns: str, source: Source, options: PreparationOption
                 WHEN item_id IS NULL THEN 'no item' || {marked}
                 WHEN item_id IN ({sql_text(PAD_TOKEN)}, {sql_text(UNK_TOKEN)})
                     THEN {sql_text(SPECIAL)}
+                WHEN {has_controls("user_id")} THEN {sql_text(CONTROLS)}
+                WHEN {has_controls("item_id")} THEN {sql_text(CONTROLS)}
                 WHEN moment IS NULL THEN 'no time' || {marked}
                 WHEN time IS NULL THEN {sql_text(UNREADABLE)}
                 {too_early}
@@ -84,6 +88,11 @@ def insert_interactions(columns: str, source: Source, options: PreparationOption
             ) THEN moment END,
             CASE WHEN reason IS NULL THEN kept END
         FROM checked"""
+
+
+def has_controls(column: str) -> str:
+    """SQL for whether an id has NUL or other control characters."""
+    return f"regexp_matches({column}, {sql_text(CONTROL_CHARACTERS)})"
 
 
 def is_mark(column: str, options: PreparationOptions) -> str:
@@ -112,6 +121,7 @@ def insert_sequences(columns: str, source: Source, options: PreparationOptions, 
                 WHEN reason IS NOT NULL THEN reason
                 WHEN len(fields) = 0 THEN 'no user'
                 WHEN {is_mark("fields[1]", options)} THEN 'no user{MARKED}'
+                WHEN {has_controls("fields[1]")} THEN {sql_text(CONTROLS)}
                 WHEN len(fields) = 1 THEN 'user without items'
                 WHEN row_number() OVER (PARTITION BY fields[1], reason IS NULL ORDER BY position) > 1
                     OR fields[1] IN (SELECT user_id FROM records WHERE user_id IS NOT NULL)
@@ -126,6 +136,7 @@ def insert_sequences(columns: str, source: Source, options: PreparationOptions, 
             SELECT *, CASE
                 WHEN item_id IN ({special}) THEN {sql_text(SPECIAL)}
                 WHEN {is_mark("item_id", options)} THEN 'no item{MARKED}'
+                WHEN {has_controls("item_id")} THEN {sql_text(CONTROLS)}
             END AS fault FROM placed
         )
         SELECT position // {POSITION_OF_FILE} * {POSITION_OF_FILE} + row_number() OVER (ORDER BY position, place),

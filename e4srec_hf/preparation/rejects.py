@@ -34,7 +34,7 @@ def write_rejected(connection: duckdb.DuckDBPyConnection, files: Sequence[str], 
                 for position, reason, content in batch:
                     number, line = divmod(position, POSITION_OF_FILE)
                     entry = {"file": files[number], "line": line, "reason": reason, "content": content}
-                    file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                    file.write(json.dumps(entry) + "\n")
     return counts
 
 

@@ -11,6 +11,8 @@ WRONG_FILE = (
     "Is it the right file for this source? For a table, give the column names with --user-column, --item-column and "
     "--time-column (none, if the rows are in the order of time)."
 )
+#: SQL names of columns that are no ids.
+VALUES = ("time", "rating", "title")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Log:
     files: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     advice: str = WRONG_FILE
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """SQL names of the columns that make ids."""
+        return tuple(name for name in self.columns if name not in (*VALUES, *self.filters))
 
 
 @dataclass(frozen=True)

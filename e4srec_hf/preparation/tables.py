@@ -13,13 +13,11 @@ from ..data.item_ids import check_type_of_ids
 from .errors import PreparationError
 from .layouts import POSITION_OF_FILE
 from .queries import Query
-from .source import Log
+from .source import VALUES, Log
 from .sql import present
 
 #: Rows of a batch.
 ROWS = 1 << 16
-#: Columns that are no ids, by their names in logs.
-VALUES = ("time", "rating", "title")
 
 
 def is_table(value: Any) -> bool:
@@ -154,7 +152,7 @@ def _check_type(field: pa.Field, column: str, log: Log, name: str) -> None:
     """Refuse a column whose type cannot be what the column is."""
     kind = _plain_type(field.type, column)
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if column not in (*VALUES, *log.filters):
+    if column in log.ids:
         try:
             check_type_of_ids(kind)
         except ValueError as error:

@@ -54,8 +54,8 @@ def test_amazon_2014(tmp_path):
                 review("u1", "x", 4_000_000_000),
                 "__import__('os').system('true')",
                 '["u1", "x", 5]',
-                review("u 3\t", "[PAD]", 5),
-                review("u 3\t", "é日", 5),
+                review("u 3", "[PAD]", 5),
+                review("u 3", "é日", 5),
             ).encode()
         )
     )
@@ -71,7 +71,7 @@ def test_amazon_2014(tmp_path):
         )
     )
     done = prepare_all("amazon-2014", [raw], tmp_path / "out", metadata=meta)
-    assert sequences_of(tmp_path / "out") == {"u1": ["a", "b", "c"], "u2": ["a"], "u 3\t": ["é日"]}
+    assert sequences_of(tmp_path / "out") == {"u1": ["a", "b", "c"], "u2": ["a"], "u 3": ["é日"]}
     assert times_of(tmp_path / "out")["u1"] == [10, 20, 1389000000]
     assert titles_of(tmp_path / "out") == {"a": "An apple", "b": "Bear's", "c": None, "é日": None}
     assert rejected_of(tmp_path / "out") == [
@@ -301,17 +301,20 @@ def test_reference_text_in_two_files(tmp_path):
     assert rejected_of(tmp_path / "out") == [(2, "duplicate user")]
 
 
-def test_ids_in_json_are_texts_or_numbers(tmp_path):
-    values = ["x", 5, 5.0, 1e5, 12345678901234567890, ["x"], {"$oid": "x"}, True, None, float("nan"), "\u3000"]
-    (tmp_path / "x.jsonl").write_text(
-        "".join(json.dumps({"user_id": "u", "item_id": v, "timestamp": 1}) + "\n" for v in values)
-    )
+def test_ids_in_json_are_texts_or_whole_numbers_as_they_stand(tmp_path):
+    kept = ['"x"', "5", "12345678901234567890", "123456789012345678901234567890", '"2021-01-05"', '"1.0"', '"007"']
+    lost = ["5.0", "1e5", "7.5", "NaN"]
+    other = ['["x"]', '{"$oid": "x"}', "true", "null", '"\u3000"']
+    lines = [f'{{"user_id": "u", "item_id": {value}, "timestamp": 1}}\n' for value in (*kept, *lost, *other)]
+    (tmp_path / "x.jsonl").write_text("".join(lines))
     prepare_all("table", [tmp_path / "x.jsonl"], tmp_path / "out")
-    assert sequences_of(tmp_path / "out") == {"u": ["x", "5", "5", "100000", "12345678901234567890"]}
-    assert rejected_of(tmp_path / "out") == [(line, "no item") for line in range(6, 12)]
+    assert sequences_of(tmp_path / "out") == {"u": [value.strip('"') for value in kept]}
+    fraction = "an id is a floating-point number; expected text or a whole number"
+    reasons = [fraction] * len(lost) + ["no item"] * len(other)
+    assert rejected_of(tmp_path / "out") == list(enumerate(reasons, start=len(kept) + 1))
 
 
-def test_ids_in_parquet_are_texts_or_numbers(tmp_path):
+def test_ids_in_parquet_are_texts_or_whole_numbers(tmp_path):
     def items_of(values, **options):
         pq.write_table(pa.table({"user_id": ["u"] * 2, "item_id": values, "timestamp": [1, 2]}), tmp_path / "x.parquet")
         prepare_all("table", [tmp_path / "x.parquet"], tmp_path / "out", overwrite=True)
@@ -322,9 +325,32 @@ def test_ids_in_parquet_are_texts_or_numbers(tmp_path):
     assert items_of(pa.array(["a", "b"]).dictionary_encode()) == ["a", "b"]
     assert items_of(pa.array([b"a", b"b"], pa.large_binary()).cast(pa.large_string())) == ["a", "b"]
     no_ids = [pa.array([["a"], ["b"]]), pa.array([{"x": 1}] * 2), pa.array([True, False]), pa.array([b"a", b"b"])]
-    for values in [*no_ids, pa.array([5.0, 7.0])]:
+    for values in [*no_ids, pa.array([5.0, 7.0]), pa.array([1, 2], pa.timestamp("s")), pa.array([1, 2], pa.date32())]:
         with pytest.raises(PreparationError, match=r"column 'item_id' is no column of ids: it holds"):
             items_of(values)
+
+
+CONTROLS = ["\x00", "a\x00b", "a\tb", "a\x1b", "a\x7f", "a\x85"]
+
+
+def test_control_characters_in_ids_are_bad_records(tmp_path):
+    rows = [("u", "ok", 1), *(("u", item, 2) for item in CONTROLS), *((user, "i", 3) for user in CONTROLS)]
+    (tmp_path / "x.csv").write_text("user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in rows))
+    (tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps({"user_id": u, "item_id": i, "timestamp": t}) + "\n" for u, i, t in rows)
+    )
+    names = ["user_id", "item_id", "timestamp"]
+    pq.write_table(pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))), tmp_path / "x.parquet")
+    bad = [(place, "control characters in an id") for place in range(2, len(rows) + 1)]
+    for name in ("x.csv", "x.jsonl", "x.parquet"):
+        prepare_all("table", [tmp_path / name], tmp_path / f"{name}.out")
+        assert sequences_of(tmp_path / f"{name}.out") == {"u": ["ok"]}
+        shift = int(name == "x.csv")
+        assert rejected_of(tmp_path / f"{name}.out") == [(line + shift, reason) for line, reason in bad]
+    (tmp_path / "x.txt").write_text("u ok a\x00b\nv\x1b ok\n")
+    prepare_all("text", [tmp_path / "x.txt"], tmp_path / "text")
+    assert sequences_of(tmp_path / "text") == {"u": ["ok"]}
+    assert [reason for _, reason in rejected_of(tmp_path / "text")] == ["control characters in an id"] * 2
 
 
 def test_a_header_is_left_out_by_its_line_and_nothing_else(tmp_path):
@@ -344,12 +370,12 @@ def test_long_separators_and_quotes(tmp_path):
     assert len(done.facts["metadata"]) == 2
 
 
-TABLE = [("u 1", "b", 1577836800), ("u 1", "a", 1577836799), ("u\t2", "日本", 1577836801)]
+TABLE = [("u 1", "b", 1577836800), ("u 1", "a", 1577836799), ("u 2", "日本", 1577836801)]
 
 
 def test_a_table_in_many_formats(tmp_path):
     table = make_table(user_column="who", item_column="what is it", time_column="When")
-    expected = {"u 1": ["a", "b"], "u\t2": ["日本"]}
+    expected = {"u 1": ["a", "b"], "u 2": ["日本"]}
     names = ["who", "what is it", "When"]
     columns = dict(zip(names, map(list, zip(*TABLE, strict=True)), strict=True))
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
