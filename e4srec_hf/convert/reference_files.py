@@ -95,7 +95,7 @@ def read_adapter(path: Path) -> AdapterTensors:
     Raises:
         ValueError: If the file would run code, has vectors of users, or has tensors that have no place here.
     """
-    tensors = {WRAPPERS.sub("", name): tensor for name, tensor in load_named_tensors(path).items()}
+    tensors = {WRAPPERS.sub("", name): tensor for name, tensor in load_named_tensors(path, skip=_is_frozen).items()}
     if not tensors:
         raise ValueError(f"{path} is empty: give the adapter.pth or a checkpoint that has the trained weights.")
     users = tensors.pop("user_embeds.weight", None)  # one row, unused, where the model reads no users
@@ -112,7 +112,7 @@ def read_adapter(path: Path) -> AdapterTensors:
     table = tensors.pop("input_embeds.weight", None)
     heads = {name: tensors.pop(name).to(torch.float32, copy=True) for name in HEADS if name in tensors}
     lora = {name.removeprefix(origin.base): tensor for name, tensor in tensors.items() if ".lora_" in name}
-    unknown = [name for name in tensors if ".lora_" not in name and not name.startswith(origin.base)]
+    unknown = [name for name in tensors if ".lora_" not in name]
     if unknown:
         raise ValueError(f"{path} has tensors that have no place here: {', '.join(unknown[:5])}")
     if not heads:
@@ -120,6 +120,11 @@ def read_adapter(path: Path) -> AdapterTensors:
     return AdapterTensors(
         origin, heads, {name.removeprefix("lora_weights."): tensor for name, tensor in lora.items()}, table
     )
+
+
+def _is_frozen(name: str) -> bool:
+    """Whether a name is one of the base alone; where that was quantized, not even all of its values are tensors."""
+    return WRAPPERS.sub("", name).startswith((REFERENCE.base, RECBOLE.base)) and ".lora_" not in name
 
 
 def read_item_table(path: str | os.PathLike[str]) -> Tensor:

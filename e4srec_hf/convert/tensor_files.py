@@ -41,12 +41,15 @@ ADMITTED_INSTRUCTIONS = {
 }
 
 
-def load_tensors(path: str | os.PathLike[str]) -> Tensor | dict[str, Tensor]:
+def load_tensors(
+    path: str | os.PathLike[str], *, skip: Callable[[str], bool] = lambda name: False
+) -> Tensor | dict[str, Tensor]:
     """Read the tensors of a file to the CPU, and run nothing.
 
     Args:
         path: A pickle, a file that `torch.save` wrote, a ``.npy`` or a ``.safetensors`` file. It holds a tensor, or
             dictionaries of tensors, one inside the other.
+        skip: Whether what has a name is left out, whatever it is.
 
     Returns:
         The tensor; or the tensors by their names, those of inner dictionaries joined with a dot, as in
@@ -90,7 +93,7 @@ def load_tensors(path: str | os.PathLike[str]) -> Tensor | dict[str, Tensor]:
         leaves = _leaves(content)
     except ValueError as error:
         raise ValueError(f"{path} is no file of tensors: {error}") from error
-    return {name: _checked(value, f"{path}: {name}") for name, value in leaves}
+    return {name: _checked(value, f"{path}: {name}") for name, value in leaves if not skip(name)}
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
@@ -98,13 +101,15 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
-def load_named_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def load_named_tensors(
+    path: str | os.PathLike[str], *, skip: Callable[[str], bool] = lambda name: False
+) -> dict[str, Tensor]:
     """As [`load_tensors`], of a file whose tensors have names.
 
     Raises:
         ValueError: Also if it holds one tensor without a name.
     """
-    content = load_tensors(path)
+    content = load_tensors(path, skip=skip)
     if isinstance(content, Tensor):
         raise ValueError(f"{path} holds a tensor without a name; expected a dictionary of tensors.")
     return content

@@ -172,7 +172,7 @@ def load_evaluation(directory: str | os.PathLike[str], model: AtomicSaveMixin | 
     fingerprint = folder_fingerprint(directory) if model is None else model_fingerprint(model)
     if content.pop("fingerprint", None) != fingerprint:
         logger.warning_once(
-            f"{path} has figures of another model (its weights, catalogue, prompt, history, LoRA or base): they are not used."
+            f"{path} has figures of another model (weights, catalogue, prompt, history, LoRA or base): not used."
         )
         return Evaluation()
     try:

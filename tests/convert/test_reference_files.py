@@ -260,3 +260,12 @@ def test_how_many_training_pairs_of_beauty_are_always_padded():
         for place in range(min(len(items), 50))
     ]
     assert (sum(length < 2 for length in before), len(before)) == (44_463, 150_258)
+
+
+def test_what_a_quantized_base_leaves_in_a_checkpoint_is_not_looked_at(run_import, reference, files):
+    """bitsandbytes 0.39 to 0.41 keep the layout of 8-bit weights as text."""
+    tensors = checkpoint(reference)
+    layer = "llama_model.base_model.model.layers.0.self_attn.q_proj"
+    tensors[f"{layer}.weight"] = tensors[f"{layer}.weight"].to(torch.int8)
+    torch.save(tensors | {f"{layer}.SCB": torch.rand(32), f"{layer}.weight_format": "row"}, files / "pytorch_model.bin")
+    assert_same_scores(run_import(adapter=files / "pytorch_model.bin"), reference)

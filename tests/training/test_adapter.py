@@ -1,0 +1,36 @@
+"""The base of a training: looked at before anything is trained, and quantized as asked."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from e4srec_hf.training.adapter import adapter_settings, check_access
+from e4srec_hf.training.arguments import UsageError, parse_arguments
+
+
+def parsed(*flags):
+    _, adapter, _, training = parse_arguments(["--dataset", "demo", *map(str, flags)])
+    return adapter, training
+
+
+def test_a_base_of_pickles_is_refused_before_anything_is_trained(base_dir, tmp_path):
+    check_access(*parsed("--base_model", base_dir))
+    old = tmp_path / "old"
+    shutil.copytree(base_dir, old)
+    torch.save(load_file(old / "model.safetensors"), old / "pytorch_model.bin")
+    (old / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"--base_model .*old cannot be used: .* are in pytorch_model\.bin"):
+        check_access(*parsed("--base_model", old))
+
+
+@pytest.mark.parametrize(("flags", "bits"), [([], None), (["--load_in_4bit"], 4), (["--load-in-8bit", "true"], 8)])
+def test_the_base_is_quantized_as_asked(flags, bits):
+    found = adapter_settings(parsed(*flags)[0]).get("quantization_config")
+    assert (found is None) if bits is None else getattr(found, f"load_in_{bits}bit")
+
+
+def test_a_base_is_quantized_one_way():
+    with pytest.raises(UsageError, match="--load_in_4bit and --load_in_8bit exclude each other"):
+        parsed("--load_in_4bit", "--load_in_8bit")
