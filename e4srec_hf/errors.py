@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import Any
 
 from .terminal import escape_what_cannot_be_encoded
@@ -74,8 +75,10 @@ def is_mistake(error: Exception) -> bool:
     """Whether an error is about files, values, missing packages, memory or the network, which a user can mend."""
     hub_errors = sys.modules.get("huggingface_hub.errors")  # where it is not imported, it has raised nothing
     torch = sys.modules.get("torch")
+    safetensors = sys.modules.get("safetensors")
     return (
-        isinstance(error, (OSError, ValueError, ImportError, MemoryError))
+        isinstance(error, (OSError, ValueError, ImportError, MemoryError, UnpicklingError))
+        or (safetensors is not None and isinstance(error, safetensors.SafetensorError))
         or (hub_errors is not None and isinstance(error, hub_errors.HTTPError))  # that of the HTTP library in use
         or (torch is not None and isinstance(error, torch.OutOfMemoryError))
     )
@@ -115,6 +118,8 @@ def one_line(error: Exception) -> str:
         problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror.lower()
         return f"{problem}: {error.filename}"
     message = str(error).strip() or type(error).__name__
+    if isinstance(error, UnpicklingError) and "weights_only" in message:  # torch says how to run it all the same
+        return "a file of tensors does what no tensor needs; it was refused, and nothing of it was run"
     return message if type(error).__module__.startswith("e4srec_hf.") else " ".join(message.split())
 
 

@@ -2,9 +2,12 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from . import modeling
@@ -87,11 +90,25 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file ({error}): fix or remove it.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object with names and values.")
     return content
+
+
+@contextmanager
+def open_weights(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a safetensors file.
+
+    Raises:
+        ValueError: If it is not one, or not whole.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            yield stored
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a complete safetensors file ({error}): fetch or save it again.") from error
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

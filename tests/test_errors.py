@@ -4,12 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 
 import pytest
+import torch
 
 from e4srec_hf.cli import main
-from e4srec_hf.errors import naming, run_command
+from e4srec_hf.errors import is_mistake, naming, one_line, run_command
 from e4srec_hf.terminal import escape_what_cannot_be_encoded
 from tests.cli.running import run_both
 
@@ -120,3 +122,14 @@ def test_what_this_package_says_needs_no_traceback():
 def test_naming_leaves_mistakes_as_they_are():
     with pytest.raises(OSError, match="full"), naming("x"):
         raise OSError("full")
+
+
+@pytest.mark.parametrize("content", [b"\x80\x02cos\nsystem\n.", b"\x80\x02cbuiltins\nset\n(U\x01atR."])
+def test_the_advice_of_torch_to_run_a_pickle_all_the_same_is_not_repeated(content, tmp_path):
+    with zipfile.ZipFile(tmp_path / "optimizer.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/version", "3\n")
+    with pytest.raises(Exception, match="weights_only") as caught:  # what torch says
+        torch.load(tmp_path / "optimizer.pt", weights_only=True)
+    assert is_mistake(caught.value)
+    assert one_line(caught.value).endswith("it was refused, and nothing of it was run")

@@ -14,7 +14,16 @@ from ..data.description import is_hub_id
 from ..data.item_tokenizer import load_item_tokenizer
 from ..data.splits import LEAVE_ONE_OUT, describe_split
 from ..evaluation.reports import RankingReport, load_evaluation, results_table
-from ..files import CARD_NAME, CONFIG_NAME, CURVES_NAME, EVALUATION_NAME, TRAINING_NAME, code_files, count_lines
+from ..files import (
+    CARD_NAME,
+    CONFIG_NAME,
+    CURVES_NAME,
+    EVALUATION_NAME,
+    TRAINING_NAME,
+    code_files,
+    count_lines,
+    read_json,
+)
 from ..modeling.histories import FIRST_ITEM_ID
 from ..modeling.saving import TOKENIZER_FILES, AtomicSaveMixin, staged_directory
 from .curves import METRIC, draw_learning_curves
@@ -102,6 +111,7 @@ def _naming(path: Path, content: str) -> Iterator[None]:
 def _load_config(directory: str | os.PathLike[str]) -> PreTrainedConfig:
     if not Path(directory, CONFIG_NAME).is_file():
         raise FileNotFoundError(f"{directory} holds no config.json: a model card is made in the folder of a model.")
+    read_json(Path(directory, CONFIG_NAME))  # it names the file that is no JSON object
     config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
     if config.model_type not in MODEL_NAMES:
         raise ValueError(

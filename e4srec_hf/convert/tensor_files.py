@@ -211,12 +211,12 @@ def _leaves(content: dict[Any, Any]) -> list[tuple[str, Any]]:
 
 def _named(content: dict[Any, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
-        if not isinstance(name, str | int) or len(name := f"{prefix}{name}") > LONGEST_NAME:
+        if not isinstance(name, str | int) or len(whole := f"{prefix}{name}") > LONGEST_NAME:
             raise ValueError(f"A tensor has no name, or one of more than {LONGEST_NAME} characters.")
         if isinstance(value, dict) and depth:
-            yield from _named(value, f"{name}.", depth - 1)
+            yield from _named(value, f"{whole}.", depth - 1)
         else:
-            yield name, value
+            yield whole, value
 
 
 def _checked(value: Any, where: str) -> Tensor:

@@ -5,15 +5,15 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from ..files import CONFIG_NAME, read_json
+from ..files import CONFIG_NAME, open_weights, read_json
 from ..modeling import E4SRecConfig, SASRecConfig
 from ..modeling.saving import WEIGHTS_NAME, AtomicSaveMixin
 
@@ -61,7 +61,7 @@ def file_fingerprint(weights: str | os.PathLike[str], config: str | os.PathLike[
     effects = None
     if config_class is not None:
         effects = _effects(config_class.from_dict(content), dtype, Path(config).parent)
-    with safe_open(weights, framework="pt") as stored:
+    with open_weights(weights) as stored:
         return _fingerprint(effects, list(stored.keys()), stored.get_tensor)
 
 
@@ -82,18 +82,19 @@ def _base(name: str | None, revision: str | None, directory: Path | None) -> lis
     if name is None or not folder.is_dir():
         return [name, revision]
     digest = hashlib.sha256(_json(_without(read_json(folder / CONFIG_NAME), BASE_WITHOUT_EFFECT)))
-    files = [safe_open(file, framework="pt") for file in sorted(folder.glob("*.safetensors"))]
-    places = {tensor: stored for stored in files for tensor in stored.keys()}  # noqa: SIM118
-    for tensor, stored in sorted(places.items(), key=lambda place: place[0]):
-        part = stored.get_slice(tensor)
-        shape = part.get_shape()
-        digest.update(_json([tensor, shape]))
-        n_rows = shape[0] if shape else 1
-        rows = torch.linspace(0, n_rows - 1, min(n_rows, SOME_ROWS)).long().tolist()
-        is_small = torch.Size(shape).numel() <= MOST_VALUES
-        values = [stored.get_tensor(tensor)] if is_small else [part[row : row + 1] for row in rows]
-        for value in values:
-            digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+    with ExitStack() as opened:
+        files = [opened.enter_context(open_weights(file)) for file in sorted(folder.glob("*.safetensors"))]
+        places = {tensor: stored for stored in files for tensor in stored.keys()}  # noqa: SIM118
+        for tensor, stored in sorted(places.items(), key=lambda place: place[0]):
+            part = stored.get_slice(tensor)
+            shape = part.get_shape()
+            digest.update(_json([tensor, shape]))
+            n_rows = shape[0] if shape else 1
+            rows = torch.linspace(0, n_rows - 1, min(n_rows, SOME_ROWS)).long().tolist()
+            is_small = torch.Size(shape).numel() <= MOST_VALUES
+            values = [stored.get_tensor(tensor)] if is_small else [part[row : row + 1] for row in rows]
+            for value in values:
+                digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
     return [digest.hexdigest()]
 
 

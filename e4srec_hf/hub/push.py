@@ -1,6 +1,5 @@
 """Push a model to the Hub as one commit with exactly the files of a model, or leave the Hub as it was."""
 
-import json
 import os
 import re
 import shutil
@@ -27,6 +26,7 @@ from ..files import (
     REQUIRED_FILES,
     code_files,
     is_model_file,
+    open_weights,
     read_json,
     write_json,
 )
@@ -187,12 +187,18 @@ def travelling_files(directory: str | os.PathLike[str]) -> dict[str, Path]:
         raise FileNotFoundError(
             f"{folder} lacks {', '.join(missing)}: save model and item tokenizer there with save_trained(...) first."
         )
-    config = read_json(folder / CONFIG_NAME)
-    n_tokens = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
-    if n_tokens != config["vocab_size"]:
+    config, tokenizer = read_json(folder / CONFIG_NAME), read_json(folder / TOKENIZER_FILES[0])
+    with open_weights(folder / WEIGHTS_NAME):
+        pass  # it is whole
+    vocabulary = tokenizer["model"].get("vocab") if isinstance(tokenizer.get("model"), dict) else None
+    if not isinstance(vocabulary, dict):
         raise ValueError(
-            f"The item tokenizer in {folder} has {n_tokens} tokens, the model {config['vocab_size']}: it belongs to "
-            "another catalogue. Pass the right one as tokenizer=."
+            f"{folder / TOKENIZER_FILES[0]} is not an item tokenizer: save it again with save_trained(...)."
+        )
+    if len(vocabulary) != config.get("vocab_size"):
+        raise ValueError(
+            f"The item tokenizer in {folder} has {len(vocabulary)} tokens, the model {config.get('vocab_size')}: it "
+            "belongs to another catalogue. Pass the right one as tokenizer=."
         )
     code = {file.name for file in folder.glob("*.py")}
     if (
@@ -206,8 +212,14 @@ def travelling_files(directory: str | os.PathLike[str]) -> dict[str, Path]:
         found = {file for pattern in BASE_FILES for file in (folder / BASE_FOLDER).glob(pattern)}
         if not found:
             raise FileNotFoundError(f"{folder} lacks its base, which the config expects in the folder {BASE_FOLDER}.")
+        if odd := [file for file in found if not file.is_file()]:
+            raise ValueError(f"{odd[0]} is not a file: remove it, or keep it elsewhere.")
+        for file in found:
+            if file.suffix == ".safetensors":
+                with open_weights(file):
+                    pass
         files |= {f"{BASE_FOLDER}/{file.name}": file for file in found}
-    elif base is not None and (base.startswith(".") or os.path.isabs(base)):
+    elif isinstance(base, str) and (base.startswith(".") or os.path.isabs(base)):
         raise ValueError(
             f"The base is a folder on this machine, {base}, which nobody else has. Push the base to a repo of its own, "
             "load the adapter with base_model=<its id>, and push that; or include the base with "

@@ -1,7 +1,11 @@
 """``e4srec push``, ``pull``, ``card`` and ``verify``: each does what its library function does, and says so."""
 
+import os
+
+import pytest
 from transformers import AutoModel
 
+from e4srec_hf.evaluation import save_reports
 from tests.cli.running import fail, run
 
 
@@ -30,6 +34,27 @@ def test_what_a_user_can_mend_is_one_line(folder, hub_here, tmp_path):
     assert "lacks tokenizer.json" in fail("push", folder, "org/other")
     assert "org/nothing" in fail("pull", "org/nothing", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("with_figures", [True, False])
+def test_weights_that_are_cut_off_are_one_line_of_each_command(with_figures, folder, hub_here):
+    if with_figures:
+        save_reports({}, folder)
+    weights = folder / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size - 100)
+    assert f"{weights} is not a complete safetensors file" in fail("push", folder, "org/other")
+    assert not hub_here.api.repo_exists("org/other")
+    if with_figures:
+        assert f"{weights} is not a complete safetensors file" in fail("card", folder)
+    assert "failed: model.safetensors: is not a complete safetensors file" in run("verify", folder, status=1)
+
+
+@pytest.mark.parametrize("content", ["[]", "[" * 100_000, "{", "3"], ids=["a list", "deep", "cut off", "a number"])
+def test_a_config_that_is_none_is_one_line_of_each_command(content, folder, hub_here):
+    (folder / "config.json").write_text(content)
+    assert f"{folder / 'config.json'} " in fail("push", folder, "org/other")
+    assert f"{folder / 'config.json'} " in fail("card", folder)
+    assert "failed: config.json: " in run("verify", folder, status=1)
 
 
 def test_a_mistyped_folder_is_not_looked_for_on_the_hub(folder, hub_here, monkeypatch):
