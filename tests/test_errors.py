@@ -124,7 +124,7 @@ def test_naming_leaves_mistakes_as_they_are():
         raise OSError("full")
 
 
-@pytest.mark.parametrize("content", [b"\x80\x02cos\nsystem\n.", b"\x80\x02cbuiltins\nset\n(U\x01atR."])
+@pytest.mark.parametrize("content", [b"\x80\x02cos\nsystem\n.", b"\x80\x02I1\n."])
 def test_the_advice_of_torch_to_run_a_pickle_all_the_same_is_not_repeated(content, tmp_path):
     with zipfile.ZipFile(tmp_path / "optimizer.pt", "w") as archive:
         archive.writestr("archive/data.pkl", content)
