@@ -70,11 +70,11 @@ def test_what_trains_as_launched_is_not(monkeypatch):
 def trainer(tmp_path, train, workers=0, **arguments):
     items = build_item_tokenizer([f"i{number}" for number in range(40)])
     plain = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "use_cpu": True, "report_to": []}
+    plain["save_strategy"] = "no"
     return RankingTrainer(
-        SASRecModel(SASRecConfig(vocab_size=len(items), hidden_size=8)),
+        SASRecModel(SASRecConfig(vocab_size=len(items), hidden_size=8, dropout=0.0)),
         TrainingArguments(
             str(tmp_path / "out"),
-            save_strategy="no",
             dataloader_num_workers=workers,
             disable_tqdm=True,
             **plain | arguments,
@@ -191,6 +191,21 @@ def test_groups_of_similar_length_are_alike_in_all_processes():
         max(part) - min(part) for part in ([lengths[row] for row in orders[0][at : at + 8]] for at in range(0, 200, 8))
     )
     assert spread < max(lengths) - min(lengths)
+
+
+@pytest.mark.parametrize(("at", "workers"), [(5, 2), (14, 0)])
+def test_a_stream_is_resumed_where_it_was(tmp_path, at, workers):
+    stream = files(tmp_path / "log", 3)
+    weights = []
+    for checkpoint in (None, str(tmp_path / "out" / f"checkpoint-{at}")):
+        torch.manual_seed(0)
+        rows = StreamedSequences(stream, USERS, buffer_size=10)
+        made = trainer(tmp_path, rows, workers, save_strategy="steps", save_steps=at)
+        made.train(resume_from_checkpoint=checkpoint)
+        assert made.state.global_step == 28
+        weights.append(made.model.state_dict())
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=0, msg=name)
 
 
 SCRIPT = """
