@@ -86,7 +86,9 @@ def prepare(
     item_column: Annotated[str | None, typer.Option(help="Table: column of items; item_id by default.")] = None,
     time_column: Annotated[
         str | None,
-        typer.Option(help="Table: column of times; timestamp by default. 'none': the rows are in the order of time."),
+        typer.Option(
+            help="Table: column of times, or several: date,hour; timestamp by default. none: rows are in order of time."
+        ),
     ] = None,
     rating_column: Annotated[str | None, typer.Option(help="Table: column of ratings.")] = None,
     title_column: Annotated[

@@ -170,7 +170,9 @@ def _check_type(field: pa.Field, column: str, log: Log, name: str) -> None:
 
 def _plain_type(kind: pa.DataType, column: str) -> pa.DataType:
     """The type, for values also the text that stands for another type, as for decimal numbers of PostgreSQL."""
-    is_text = isinstance(kind, pa.BaseExtensionType) and pa.types.is_string(kind.storage_type) and column in VALUES
+    is_text = (
+        column.startswith(VALUES) and isinstance(kind, pa.BaseExtensionType) and pa.types.is_string(kind.storage_type)
+    )
     return kind.storage_type if is_text else kind
 
 

@@ -114,6 +114,23 @@ def test_a_time_of_several_words(moment, form, seconds, tmp_path):
         prepare("table", [log], tmp_path / "no", time_format="%H:%M")
 
 
+@pytest.mark.parametrize(
+    ("separator", "row", "columns", "form"),
+    [
+        (",", "u,i,2019-01-31,08:30:15", {"time_column": "date,hour"}, None),
+        (" ", "u i 31 Jan 2019 08:30:15", {"time_column": "3,4,5,6"}, "%d %b %Y %H:%M:%S"),
+        ("\t", "u\ti\t2019\t1\t31\t8\t30\t15", {"time_column": "3, 4, 5, 6, 7, 8"}, "%Y %m %d %H %M %S"),
+    ],
+)
+def test_a_time_in_several_columns(separator, row, columns, form, tmp_path):
+    header = "user_id,item_id,date,hour\n" if form is None else ""
+    (tmp_path / "log.txt").write_text(header + row + "\n")
+    named = {"separator": separator} | ({} if form is None else {"user_column": "1", "item_column": "2"})
+    options = {} if form is None else {"time_format": form}
+    prepare_all(make_table(**columns, **named), [tmp_path / "log.txt"], tmp_path / "out", **options)
+    assert times_of(tmp_path / "out") == {"u": [1548923415]}
+
+
 @pytest.mark.parametrize("mark", ["NA", "null", "None", "nan", "NaN", "NULL", "N/A", "<NA>", "\\N", " NA ", "NaT"])
 @pytest.mark.parametrize("column", ["user", "item", "time"])
 def test_marks_of_missing_values_are_no_ids(column, mark, tmp_path):

@@ -23,13 +23,16 @@ def make_table(
     Args:
         user_column: Column of users: a name in the header or a JSON key, or a number from 1 without a header.
         item_column: Column of items.
-        time_column: Column of times; ``None`` if the rows are in the order of time.
+        time_column: Column of times, or several with commas between, such as ``"date,hour"``, whose texts are joined
+            by blanks; ``None`` if the rows are in the order of time.
         rating_column: Column of ratings, needed for ``min_rating``.
         title_column: Column of item titles, in the log or in the file of items.
         separator: Separator of delimited text; by default detected from the first line.
     """
     columns = {"owner": (user_column,), "item": (item_column,)}
-    columns |= {} if time_column is None else {"time": (time_column,)}
+    parts = [] if time_column is None else [part.strip() for part in time_column.split(",")]
+    times = {"time" if place == 1 else f"time_{place}": (part,) for place, part in enumerate(parts, 1)}
+    columns |= times
     columns |= {} if rating_column is None else {"rating": (rating_column,)}
     columns |= {} if title_column is None else {"title": (title_column,)}
     if separator == "":
@@ -45,7 +48,7 @@ def make_table(
             files=("*.inter",),
         ),
         owners={"user": Owner("owner")},
-        time=None if time_column is None else "time",
+        time=" || ' ' || ".join(times) or None,
         rating=None if rating_column is None else "rating",
         title=None if title_column is None else "title",
         metadata=items_file(
