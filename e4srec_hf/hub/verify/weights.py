@@ -77,8 +77,8 @@ def check_figures(source: Source, evaluation: Any) -> Iterator[Finding]:
         yield unchecked(EVALUATION_NAME, "could not be compared with the weights", str(error))
         return
     if evaluation.get("fingerprint") != fingerprint:
-        why = "The weights or the catalogue have changed: evaluate the model again, or remove the file."
-        yield failed(EVALUATION_NAME, "has figures of other weights", why)
+        why = "What its scores depend on has changed: evaluate the model again, or remove the file."
+        yield failed(EVALUATION_NAME, "has figures of another model", why)
 
 
 def expected_tensors(config: PreTrainedConfig, base: PreTrainedModel | None) -> dict[str, Tensor]:

@@ -201,4 +201,4 @@ def test_figures_of_other_weights_fail(fresh):
     write_json(fresh / "evaluation.json", {"fingerprint": folder_fingerprint(fresh), "full": {}})
     assert verify(fresh).findings == ()
     change_weights(fresh, lambda w: w["score.weight"].mul_(2))
-    assert find(verify(fresh), "evaluation.json", "figures of other weights")
+    assert find(verify(fresh), "evaluation.json", "figures of another model")
