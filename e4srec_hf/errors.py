@@ -1,10 +1,11 @@
 """What a user reads of a mistake: one line on stderr. The traceback is for those who ask for it."""
 
+import difflib
 import os
 import select
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pickle import UnpicklingError
 from typing import Any
@@ -13,6 +14,17 @@ from .terminal import escape_what_cannot_be_encoded
 
 #: Values of ``--debug`` in `transformers.TrainingArguments`; without one of them the flag asks for tracebacks.
 VALUES_OF_DEBUG = ("underflow_overflow", "tpu_metrics_debug")
+
+
+class UsageError(ValueError):
+    """The command line, or a setting, is wrong."""
+
+    exit_status = 2
+
+
+def closest(name: str, names: Iterable[str], *, similarity: float = 0.6) -> str | None:
+    """The one of ``names`` that may have been meant, if any."""
+    return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=similarity)), None)
 
 
 def run_command(program: str, command: Callable[[list[str]], Any], argv: Sequence[str] | None = None) -> None:

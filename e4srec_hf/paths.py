@@ -1,8 +1,9 @@
 """Names that users give: whether they mean a file or folder here, and what to say if it is missing."""
 
-import difflib
 import os
 from pathlib import Path
+
+from .errors import closest
 
 #: Suffixes of files, which no repo on the Hub has in its name.
 FILE_SUFFIXES = (
@@ -43,6 +44,23 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         raise NotADirectoryError(f"{os.fspath(path)} is a file; expected a folder.")
 
 
+def check_writable(folder: str | os.PathLike[str], option: str) -> None:
+    """Refuse a folder to write to, before any work is done for it.
+
+    Args:
+        folder: It may not exist yet.
+        option: What the user calls it.
+
+    Raises:
+        OSError: If it is a file or under one, or may not be written.
+    """
+    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise NotADirectoryError(f"{option} {os.fspath(folder)}: {there} is no folder; choose another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{option} {os.fspath(folder)}: {there} may not be written to; choose another one")
+
+
 def looks_like_path(name: str) -> bool:
     """Whether a name can only mean a file or folder here: by its form, or because its parent folder is here."""
     path = Path(name)
@@ -60,5 +78,5 @@ def _similar(name: str) -> str:
     """A question after the name that the user may have meant."""
     path = Path(name)
     beside = {entry.name: entry for entry in path.parent.iterdir()} if path.parent.is_dir() else {}
-    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
-    return f"; did you mean {beside[close[0]]}?" if close else ""
+    close = closest(path.name, beside, similarity=0.75)
+    return f"; did you mean {beside[close]}?" if close else ""

@@ -1,11 +1,11 @@
 """The commands put together. Their words are read by typer; ``--top-k`` and ``--top_k`` are the same."""
 
-import difflib
 import re
 from typing import Any, NoReturn
 
 import typer
 
+from ..errors import UsageError, closest
 from .card import card
 from .evaluate import evaluate
 from .import_reference import import_reference
@@ -50,12 +50,6 @@ app.command(
 _UsageError: Any = typer.BadParameter.__base__  # typer exports only this kind of it
 
 
-class UsageError(ValueError):
-    """The command line is wrong."""
-
-    exit_status = 2
-
-
 def call_app(argv: list[str]) -> Any:
     """Run the command that the words name; without words, print the help.
 
@@ -93,8 +87,8 @@ def _with_flags(message: str, command: str) -> str:
 def _check_command(name: str) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     if name.replace("_", "-") not in commands:
-        close = difflib.get_close_matches(name, commands, n=1)
-        raise UsageError(f"{name}: " + (f"did you mean {close[0]}?" if close else "there is no such command"))
+        close = closest(name, commands)
+        raise UsageError(f"{name}: " + (f"did you mean {close}?" if close else "there is no such command"))
 
 
 def _explain(error: Any) -> NoReturn:

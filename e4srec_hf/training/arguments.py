@@ -1,9 +1,9 @@
 """The settings of a training: dataclasses, read from defaults, a YAML file and flags, in that order."""
 
 import argparse
-import difflib
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,17 +11,13 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from ..errors import UsageError, closest
 from ..modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_LORA, PAPER_RESPONSE
+from .argument_checks import check_arguments, parse_or_blame
 from .processes import check_processes
 from .trainer import SELECT_ON_VALIDATION
 
 DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
-
-
-class UsageError(ValueError):
-    """A setting is unknown or has an impossible value."""
-
-    exit_status = 2
 
 
 class _Parser(HfArgumentParser):
@@ -169,6 +165,7 @@ def parse_arguments(
 
     Raises:
         UsageError: If a setting is unknown or has an impossible value, or the file cannot be read.
+        OSError: If the output folder cannot be written.
     """
     parser = make_parser(prog)
     config_parser = _Parser(add_help=False, allow_abbrev=False)
@@ -176,22 +173,19 @@ def parse_arguments(
     config_parser.add_argument("--dataset")
     config, flags = config_parser.parse_known_args(argv)
     if config.dataset is not None:
-        flags += ["--dataset", config.dataset]
+        flags.append(f"--dataset={config.dataset}")
     elif config.config is None:
         config.config = DEMO_RECIPE
     if config.config is not None:
         flags = [*as_flags(read_config(config.config, known_settings(parser))), *flags]  # the later one wins
-    data, model, sasrec, training, _, unknown = parser.parse_args_into_dataclasses(
-        flags, look_for_args_file=False, return_remaining_strings=True
-    )
+    parse = partial(parser.parse_args_into_dataclasses, look_for_args_file=False, return_remaining_strings=True)
+    data, model, sasrec, training, _, unknown = parse_or_blame(parse, flags)
     if unknown:
         raise UsageError(
             "; ".join(_unknown(flag, known_settings(parser)) for flag in unknown if flag.startswith("--"))
             or f"what is {' '.join(unknown)} meant for? Only flags are taken."
         )
-    check_arguments(model, sasrec)
-    if not 0 < training.num_train_epochs < 1e6:
-        raise UsageError(f"--num_train_epochs must be a number above 0, not {training.num_train_epochs}")
+    check_arguments(data, model, sasrec, training)
     check_processes(training)
     return data, model, sasrec, training
 
@@ -245,36 +239,14 @@ def read_config(path: str | Path, known: set[str]) -> dict[str, Any]:
     return settings
 
 
-def check_arguments(model: ModelArguments, sasrec: SASRecArguments) -> None:
-    """Find values that no training can use.
-
-    Raises:
-        UsageError: If there is one.
-    """
-    if not 0 < sasrec.sasrec_epochs < 1e6:
-        raise UsageError(f"--sasrec_epochs must be a number above 0, not {sasrec.sasrec_epochs}")
-    if model.load_in_4bit and model.load_in_8bit:
-        raise UsageError("--load_in_4bit and --load_in_8bit exclude each other: leave one of them out.")
-    if model.max_targets is not None and model.max_targets < 1:
-        raise UsageError(f"--max_targets must be at least 1, not {model.max_targets}")
-    for name, share in (
-        ("shuffle_histories", model.shuffle_histories),
-        ("sasrec_shuffle_histories", sasrec.sasrec_shuffle_histories),
-    ):
-        if not 0 <= share <= 1:
-            raise UsageError(f"--{name} is a share of the histories, from 0 to 1, and not {share}")
-    if model.model == "sasrec" and model.item_embeddings is not None:
-        raise UsageError("--model sasrec trains item vectors: leave out --item_embeddings.")
-
-
 def _unknown(flag: str, known: set[str]) -> str:
     """An unknown setting and the one that may have been meant, spelled as the user spells."""
     given = flag.partition("=")[0]
     dashes, name = ("--", given[2:]) if given.startswith("--") else ("", given)
-    close = difflib.get_close_matches(name.replace("-", "_"), sorted(known), n=1)
-    if not close:
+    close = closest(name.replace("-", "_"), known)
+    if close is None:
         return f"{given}: there is no such setting"
-    meant = close[0].replace("_", "-") if "-" in name else close[0]
+    meant = close.replace("_", "-") if "-" in name else close
     return f"{given}: did you mean {dashes}{meant}?"
 
 
@@ -283,9 +255,9 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
     flags: list[str] = []
     for name, value in settings.items():
         if isinstance(value, list):
-            flags += [f"--{name}", *map(str, value)]
+            flags += [f"--{name}", *map(str, value)] if value else []  # no list is the default
         elif value is not None:
-            flags += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
+            flags.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
     return flags
 
 

@@ -68,8 +68,10 @@ def test_values_that_no_training_can_use(workplace):
     (workplace / "short.txt").write_text("u1 a b\nu2 b\n")
     assert "no validation target" in mistake("--dataset", "short.txt")
     assert "--max_targets must be at least 1, not 0" in mistake("--max_targets", 0, status=2)
-    assert "--shuffle_histories is a share of the histories" in mistake("--shuffle_histories", 2, status=2)
-    assert "--sasrec_shuffle_histories is a share" in mistake("--sasrec_shuffle_histories", -1, status=2)
+    assert "--shuffle_histories must be at least 0 and at most 1, not 2.0" in mistake(
+        "--shuffle_histories", 2, status=2
+    )
+    assert "--sasrec_shuffle_histories must be" in mistake("--sasrec_shuffle_histories", -1, status=2)
     assert "--base_model data cannot be used" in mistake("--dataset", "log.txt", "--base_model", "data")
     vectors = ["--model", "sasrec", "--item_embeddings", "vectors.npy"]
     assert "leave out --item_embeddings" in mistake(*vectors, status=2)
