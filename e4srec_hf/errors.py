@@ -109,7 +109,7 @@ def naming(what: object) -> Iterator[None]:
         if is_mistake(error):
             raise
         reason = str(error).strip() if type(error).__name__ in str(error) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{what} cannot be used ({' '.join(reason.split())})") from error
+        raise ValueError(f"{what} cannot be used: is one of its files damaged? ({' '.join(reason.split())})") from error
 
 
 def _says_all(error: BaseException) -> bool:

@@ -111,6 +111,20 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise ValueError(f"{path} is not a complete safetensors file ({error}): fetch or save it again.") from error
 
 
+def check_whole(directory: str | os.PathLike[str]) -> None:
+    """Refuse the folder of a model in which a file that is there is damaged.
+
+    Raises:
+        ValueError: If the weights are cut off, or config or item tokenizer are no JSON objects.
+    """
+    for name in (CONFIG_NAME, *TOKENIZER_FILES):
+        read_json(Path(directory, name))
+    weights = Path(directory, WEIGHTS_NAME)
+    if weights.exists():
+        with open_weights(weights):
+            pass
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write a JSON file as a whole or not at all; the folder is created if it does not exist.
 

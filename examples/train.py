@@ -18,7 +18,7 @@ from e4srec_hf import E4SRecModel, RankingTrainer, load_item_embeddings, save_tr
 from e4srec_hf.cards import CardCallback
 from e4srec_hf.data import build_item_tokenizer, load_training_data
 from e4srec_hf.data.item_vectors import is_sasrec
-from e4srec_hf.errors import run_command
+from e4srec_hf.errors import naming, run_command
 from e4srec_hf.hub import push_folder
 from e4srec_hf.terminal import bars_only_on_terminals
 from e4srec_hf.training.adapter import adapter_settings, check_access, find_base
@@ -71,10 +71,13 @@ def main(argv: list[str], prog: str = "train.py") -> None:
     if adapter.model == "e4srec":
         heading("E4SRec")
         base = find_base(adapter, training)
-        vectors = load_item_embeddings(item_vectors, tokenizer)
+        with naming(item_vectors):
+            vectors = load_item_embeddings(item_vectors, tokenizer)
         set_seed(training.seed)
+        with naming(base):
+            recommender = E4SRecModel.from_base(base, vectors, **adapter_settings(adapter))
         trainer = RankingTrainer(
-            E4SRecModel.from_base(base, vectors, **adapter_settings(adapter)),
+            recommender,
             training,
             tokenizer=tokenizer,
             train_dataset=dataset.train,

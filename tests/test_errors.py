@@ -106,7 +106,7 @@ def wrapped(words):
         (lambda words: int("many"), f"x: invalid literal for int() with base 10: 'many'{HINT}\n"),
         (lambda words: open("nowhere/at/all"), "x: no such file: nowhere/at/all\n"),  # noqa: SIM115
         (lambda words: __import__("nothing_like_it"), f"x: No module named 'nothing_like_it'{HINT}\n"),
-        (wrapped, f"x: outputs/x cannot be used (KeyError: 'vocab_size'){HINT}\n"),
+        (wrapped, f"x: outputs/x cannot be used: is one of its files damaged? (KeyError: 'vocab_size'){HINT}\n"),
     ],
 )
 def test_what_this_package_did_not_say_on_purpose_names_the_way_to_the_traceback(command, line):

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import naming
 from ..terminal import show
 from .parameters import Directory
 
@@ -17,8 +18,11 @@ def card(
 ) -> None:
     """Write the model card again, from the files in the folder."""
     from ..cards.model_card import refresh_model_card
+    from ..files import check_whole
     from ..paths import check_folder
 
     check_folder(directory)
-    refresh_model_card(directory, repo_id, license=licence)
+    check_whole(directory)
+    with naming(directory):
+        refresh_model_card(directory, repo_id, license=licence)
     show(f"Wrote {directory / 'README.md'}")

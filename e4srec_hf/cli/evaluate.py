@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..errors import naming
 from ..terminal import show
-from .parameters import BaseModel, LoadIn4bit, LoadIn8bit, Source
+from .parameters import BaseModel, LoadIn4bit, LoadIn8bit, Source, check_device
 
 METRICS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 
@@ -47,25 +48,27 @@ def evaluate(
     if protocol == "reference" and include_seen:
         raise typer.BadParameter("--protocol reference sets what happens to seen items.", param_hint="--include-seen")
     bars_only_on_terminals()
+    check_device(device)
     check_exists(model)
     if base_model is not None:
         check_exists(base_model, bare_names=True)
     data = load_training_data(dataset, user_column=user_column, items_column=items_column)
     show(f"{dataset}: {data.kind}")
-    reports = evaluate_saved_model(
-        model,
-        data,
-        split=split,
-        negatives=negatives,
-        negatives_seed=negatives_seed,
-        protocol=protocol,
-        exclude_seen=False if include_seen else None,
-        batch_size=batch_size,
-        device=device,
-        base_model=base_model,
-        load_in_4bit=load_in_4bit,
-        load_in_8bit=load_in_8bit,
-    )
+    with naming(model):
+        reports = evaluate_saved_model(
+            model,
+            data,
+            split=split,
+            negatives=negatives,
+            negatives_seed=negatives_seed,
+            protocol=protocol,
+            exclude_seen=False if include_seen else None,
+            batch_size=batch_size,
+            device=device,
+            base_model=base_model,
+            load_in_4bit=load_in_4bit,
+            load_in_8bit=load_in_8bit,
+        )
     show(f"{split} targets, {reports[model].protocol}; 95% bootstrap intervals over users\n")
     show(results_table(reports, METRICS))
     if remark := reports[model].remark:

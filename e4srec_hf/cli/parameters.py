@@ -15,3 +15,20 @@ LoadIn4bit = Annotated[bool, typer.Option("--load-in-4bit", help="Quantize the b
 LoadIn8bit = Annotated[
     bool, typer.Option("--load-in-8bit", help="Quantize the base to 8 bits (bitsandbytes, LLM.int8).")
 ]
+
+
+def check_device(name: str | None) -> None:
+    """Refuse a device that is not here before anything is loaded.
+
+    Raises:
+        BadParameter: If nothing can be put there.
+    """
+    if name is None:
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except Exception as error:  # a different one for each kind of device
+        reason = str(error).strip().partition("\n")[0]
+        raise typer.BadParameter(f"{name}: {reason}", param_hint="--device") from error

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import naming
 from ..terminal import show
 from .parameters import Directory, Repo, Token
 
@@ -25,15 +26,16 @@ def push(
     from ..paths import check_folder
 
     check_folder(directory)
-    info = push_folder(
-        directory,
-        repo_id,
-        commit_message=message,
-        private=private,
-        revision=revision,
-        create_pr=create_pr,
-        token=token,
-    )
+    with naming(directory):
+        info = push_folder(
+            directory,
+            repo_id,
+            commit_message=message,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            token=token,
+        )
     n_files, n_lines = travelling_code(directory)
     show(f"Pushed {directory} to {repo_id}, commit {info.oid}\n{info.pr_url or info.commit_url}")
     show(f"Code in the repo: {n_files} Python files, {n_lines:,} lines")

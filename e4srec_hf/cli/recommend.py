@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import naming
 from ..terminal import show
 from .parameters import BaseModel, LoadIn4bit, LoadIn8bit, Revision, Source, Token
 
@@ -29,16 +30,17 @@ def recommend(
     check_exists(source)
     if base_model is not None:
         check_exists(base_model, bare_names=True)
-    recommended = recommend_items(
-        source,
-        history or [],
-        top_k=top_k,
-        exclude_seen=not include_seen,
-        on_unknown="unk" if skip_unknown else "error",
-        base_model=base_model,
-        load_in_4bit=load_in_4bit,
-        load_in_8bit=load_in_8bit,
-        revision=revision,
-        token=token,
-    )
+    with naming(source):
+        recommended = recommend_items(
+            source,
+            history or [],
+            top_k=top_k,
+            exclude_seen=not include_seen,
+            on_unknown="unk" if skip_unknown else "error",
+            base_model=base_model,
+            load_in_4bit=load_in_4bit,
+            load_in_8bit=load_in_8bit,
+            revision=revision,
+            token=token,
+        )
     show(as_lines(recommended))

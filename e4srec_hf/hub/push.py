@@ -24,6 +24,7 @@ from ..files import (
     MODEL_FILES,
     OPTIONAL_FILES,
     REQUIRED_FILES,
+    check_whole,
     code_files,
     is_model_file,
     open_weights,
@@ -148,6 +149,7 @@ def push_folder(
     create_pr: bool = False,
 ) -> CommitInfo:
     """Push the folder of a saved model: [`push`] without the options for models."""
+    check_whole(directory)
     files = travelling_files(directory)
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as stage:

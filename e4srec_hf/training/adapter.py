@@ -8,6 +8,7 @@ from huggingface_hub import HfApi
 from transformers import AutoConfig, AutoTokenizer, TrainingArguments
 
 from ..base_models import check_base_weights, quantization
+from ..errors import naming
 from ..paths import check_exists
 from .arguments import ModelArguments
 from .progress import say
@@ -33,10 +34,11 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
         return
     check_exists(arguments.base_model, bare_names=True)
     try:
-        AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
-        if arguments.instruction or arguments.response:
-            AutoTokenizer.from_pretrained(arguments.base_model, trust_remote_code=False)
-        check_base_weights(arguments.base_model)
+        with naming("it"):
+            AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
+            if arguments.instruction or arguments.response:
+                AutoTokenizer.from_pretrained(arguments.base_model, trust_remote_code=False)
+            check_base_weights(arguments.base_model)
     except (OSError, ValueError) as error:
         raise ValueError(f"--base_model {arguments.base_model} cannot be used: {error}") from error
 
