@@ -87,12 +87,19 @@ def is_mistake(error: Exception) -> bool:
     """Whether an error is about files, values, missing packages, memory or the network, which a user can mend."""
     hub_errors = sys.modules.get("huggingface_hub.errors")  # where it is not imported, it has raised nothing
     torch = sys.modules.get("torch")
-    safetensors = sys.modules.get("safetensors")
     return (
-        isinstance(error, (OSError, ValueError, ImportError, MemoryError, UnpicklingError))
-        or (safetensors is not None and isinstance(error, safetensors.SafetensorError))
+        isinstance(error, (OSError, ValueError, ImportError, MemoryError))
+        or _is_of_a_damaged_file(error)
         or (hub_errors is not None and isinstance(error, hub_errors.HTTPError))  # that of the HTTP library in use
         or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+    )
+
+
+def _is_of_a_damaged_file(error: Exception) -> bool:
+    """Whether a reader of files found one damaged; it does not say which."""
+    safetensors = sys.modules.get("safetensors")
+    return isinstance(error, UnpicklingError) or (
+        safetensors is not None and isinstance(error, safetensors.SafetensorError)
     )
 
 
@@ -101,12 +108,12 @@ def naming(what: object) -> Iterator[None]:
     """Name a file, folder or option if the block fails on it with an error that does not say what a user can mend.
 
     Raises:
-        ValueError: Instead of any error that is no mistake by [`is_mistake`].
+        ValueError: Instead of any error that is no mistake by [`is_mistake`], or of a damaged file.
     """
     try:
         yield
     except Exception as error:
-        if is_mistake(error):
+        if is_mistake(error) and not _is_of_a_damaged_file(error):
             raise
         reason = str(error).strip() if type(error).__name__ in str(error) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{what} cannot be used: is one of its files damaged? ({' '.join(reason.split())})") from error

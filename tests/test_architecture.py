@@ -18,9 +18,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 ROOMS = {
     "modeling": set(),
     "version": set(),
-    "paths": {"errors"},
     "terminal": set(),
     "errors": {"terminal"},
+    "paths": {"errors"},
     "base_models": set(),
     "registration": {"modeling"},
     "files": {"modeling"},
