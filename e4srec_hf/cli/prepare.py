@@ -224,7 +224,8 @@ def _print(prepared: Any, output: Path) -> None:
     for column in (*steps.columns[1:], sizes.columns[1]):
         column.justify = "right"
     if prepared.rejected:
-        console.print(f"Invalid records, listed in {output / 'rejected.jsonl'}:\n{prepared.rejected}\n", markup=False)
+        listed = f"Invalid records, listed in {output / 'rejected.jsonl'}:\n{prepared.rejected}\n"
+        console.print(listed, markup=False, soft_wrap=True)
     console.print(steps, "", sizes, "", sep="\n")
     console.print(describe_ties(facts), markup=False)
     console.print(f"Wrote {output}", markup=False, soft_wrap=True)

@@ -52,9 +52,22 @@ BINARY = (PARQUET := b"PAR1", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.B
 WEB_PAGES = (b"<!doctype html", b"<html", b"<?xml")
 BLOCK = 1 << 23
 #: A file may unfold to this many bytes for each stored byte, and always to ALWAYS_READ bytes.
-MOST_UNFOLDED, ALWAYS_READ = 200, 1 << 26
+MOST_UNFOLDED, ALWAYS_READ = 100, 1 << 26
 #: Bytes by which the kind of a file is known.
 START = 1 << 12
+
+
+def check_unfolded(size: int, stored: int, name: str) -> None:
+    """Refuse what is much larger than what is stored.
+
+    Raises:
+        PreparationError: If ``size`` bytes are too many for ``stored`` ones.
+    """
+    if size > max(ALWAYS_READ, MOST_UNFOLDED * stored):
+        raise PreparationError(
+            f"{name} unfolds to more than {MOST_UNFOLDED} times its stored size, as no log does: if it is one, unpack "
+            "it first."
+        )
 
 
 class HashedStream(io.RawIOBase):
@@ -80,11 +93,7 @@ class HashedStream(io.RawIOBase):
         buffer[: len(data)] = data
         self.digest.update(data)
         self.size += len(data)
-        if self.size > max(ALWAYS_READ, MOST_UNFOLDED * self.stored()):
-            raise PreparationError(
-                f"{self.name} unfolds to more than {MOST_UNFOLDED} times its stored size, as no log does: "
-                "if it is one, unpack it first."
-            )
+        check_unfolded(self.size, self.stored(), self.name)
         return len(data)
 
 
@@ -202,8 +211,10 @@ def open_in_zip(member: Member, work: Path) -> Iterator[tuple[IO[bytes], Callabl
         info = archive.getinfo(member.name)
         if info.flag_bits & 1:
             raise PreparationError(f"{public_name(str(member))} is encrypted: unpack it first.")
+        stored = min(info.compress_size, size)
+        check_unfolded(info.file_size, stored, public_name(str(member)))
         with archive.open(info) as stream:
-            yield stream, lambda: min(info.compress_size, size)
+            yield stream, lambda: stored
 
 
 @contextmanager

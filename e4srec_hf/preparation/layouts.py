@@ -23,7 +23,7 @@ from .sql import present, sql_text, whole_number
 POSITION_OF_FILE = 1 << 40
 #: A separator that stands for one or more blanks.
 BLANK = " "
-#: A quoted field that spans more lines counts as unclosed.
+#: A quoted field that spans more lines, or more characters than the longest line, counts as unclosed.
 MAX_LINES_OF_RECORD = 1000
 #: Reasons why a record is invalid.
 BAD_QUOTES = "unclosed or misplaced quotes"
@@ -172,7 +172,8 @@ class Delimited:
                     record = next(reader)
                     following = place + reader.line_num
                 except csv.Error:
-                    if not is_end and len(window) < MAX_LINES_OF_RECORD:
+                    held = sum(len(lines[number]) for number in window)
+                    if not is_end and len(window) < MAX_LINES_OF_RECORD and held <= MAX_LINE:
                         return numbers, records, bad, lines[place:]
                     bad.append((first + place, BAD_QUOTES, lines[place].rstrip("\n")))
             if record:

@@ -29,7 +29,8 @@ WIDE = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 #: Reasons why a line is invalid.
-BAD_ENCODING, TOO_LONG = "bytes invalid in the encoding", f"line longer than {MAX_LINE >> 20} MiB"
+BAD_ENCODING = "bytes invalid in the encoding (name another with --encoding)"
+TOO_LONG = f"line longer than {MAX_LINE >> 20} MiB"
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from .content import PARQUET, Content, HashedStream, check_start, copy_content, open_content
+from .content import PARQUET, Content, HashedStream, check_start, check_unfolded, copy_content, open_content
 from .detection import find_layout
 from .errors import PreparationError
 from .files import READING_ERRORS, file_size, public_name, recorded_name, why_unreadable
@@ -32,6 +32,10 @@ Input = Any
 def input_name(path: Input) -> str:
     """Name of a file or table in messages."""
     return public_name(path) if isinstance(path, str) else name_of_table(path)
+
+
+#: Least size of a value of a table when it is read.
+BYTES_OF_VALUE = 8
 
 
 def create_records(connection: duckdb.DuckDBPyConnection) -> None:
@@ -226,6 +230,7 @@ def _read_parquet(
             schema = pa.schema([file.schema_arrow.field(place) for place in used])
             batches = file.iter_batches(ROWS, columns=[names[place] for place in used])
             reader = pa.RecordBatchReader.from_batches(schema, batches)
+            check_unfolded(file.metadata.num_rows * len(used) * BYTES_OF_VALUE, local.stat().st_size, name)
             read_table(connection, reader, name, log, number, statement, names=names, total=file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
         raise PreparationError(f"{name} is not a readable Parquet file: {error}") from error

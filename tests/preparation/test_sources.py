@@ -284,7 +284,7 @@ def test_reference_text(tmp_path):
         (4, "user without items"),
         (5, "duplicate user"),
         (6, "reserved item id: [PAD] or [UNK]"),
-        (7, "bytes invalid in the encoding"),
+        (7, "bytes invalid in the encoding (name another with --encoding)"),
     ]
     assert pq.read_schema(tmp_path / "out" / "sequences.parquet").names == ["user_id", "item_ids"]
     assert done.facts["test_targets_in_ties"] is None
@@ -414,7 +414,7 @@ def test_an_encoding_is_said_and_a_wrong_one_is_counted(tmp_path):
     assert sequences_of(tmp_path / "latin") == {"é": ["è"], "u": ["i"]}
     prepare_all("table", [raw], tmp_path / "utf8")
     assert sequences_of(tmp_path / "utf8") == {"u": ["i"]}
-    assert rejected_of(tmp_path / "utf8") == [(2, "bytes invalid in the encoding")]
+    assert rejected_of(tmp_path / "utf8") == [(2, "bytes invalid in the encoding (name another with --encoding)")]
 
 
 @pytest.mark.parametrize(
