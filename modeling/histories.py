@@ -11,13 +11,11 @@ PAD_ID, UNK_ID, FIRST_ITEM_ID = 0, 1, 2
 IGNORE_INDEX = -100
 
 
-def check_item_ids(ids: Tensor, vocab_size: int, name: str, *, ignore_index: int | None = None) -> None:
+def check_item_ids(ids: Tensor, vocab_size: int, name: str, *, ignore_index: int = PAD_ID) -> None:
     """Raise a `ValueError` if ``(batch, seq)`` ids, called ``name``, are outside the vocabulary or no matrix."""
     if ids.dim() != 2:
         raise ValueError(f"{name} must have the shape (batch, seq), not {tuple(ids.shape)}")
-    outside = (ids < 0) | (ids >= vocab_size)
-    if ignore_index is not None:
-        outside &= ids != ignore_index
+    outside = (ids.clamp(0, vocab_size - 1) != ids) & (ids != ignore_index)
     if outside.any():
         row, column = outside.nonzero()[0].tolist()
         raise ValueError(

@@ -39,13 +39,11 @@ def catalogue_scores(vectors: Tensor, parts: Iterable[Tensor]) -> Tensor:
 def score_chunks(vectors: Tensor, parts: tuple[Tensor, ...]) -> Iterator[tuple[int, Tensor]]:
     """The scores of [`catalogue_scores`] in chunks: first item id and ``(rows, chunk)`` scores of each."""
     size = max(SCORES_AT_A_TIME // max(len(vectors), 1), 1)
-    if sum(map(len, parts)) <= size:
-        yield 0, catalogue_scores(vectors, parts)
-        return
+    groups = [parts] if sum(map(len, parts)) <= size else [(piece,) for part in parts for piece in part.split(size)]
     first = 0
-    for piece in (piece for part in parts for piece in part.split(size)):
-        yield first, catalogue_scores(vectors, [piece])
-        first += len(piece)
+    for group in groups:
+        yield first, catalogue_scores(vectors, group)
+        first += sum(map(len, group))
 
 
 def check_no_nan(scores: Tensor) -> None:
@@ -114,9 +112,11 @@ def best_items(
     for first, scores in chunks:
         check_no_nan(scores)
         mask_ineligible_items(scores, first, seen, candidates, retired)
-        values, places = scores.topk(min(top_k, scores.shape[1]), dim=1)
-        values, ids = (torch.cat(part, dim=1) for part in zip(*best, (values, places + first), strict=True))
-        values, places = values.topk(min(top_k, values.shape[1]), dim=1)
-        best = [(values, ids.gather(1, places))]
+        values, ids = scores.topk(min(top_k, scores.shape[1]), dim=1)
+        best.append((values, ids + first))
+        if len(best) > 1:
+            values, ids = (torch.cat(part, dim=1) for part in zip(*best, strict=True))
+            values, places = values.topk(min(top_k, values.shape[1]), dim=1)
+            best = [(values, ids.gather(1, places))]
     values, ids = best[0]
     return Recommendations(values, ids.masked_fill(values == -torch.inf, PAD_ID))

@@ -140,7 +140,7 @@ class PlainReader:
             n_items = windows.n_items[group]
             items = project(window_ids[group, : int(n_items.max())])  # (rows, items, hidden)
             states.append(read_rows(task.base, before, items, n_items, response))
-        return torch.cat(states)[torch.cat(groups).argsort()]
+        return states[0] if len(groups) == 1 else torch.cat(states)[torch.cat(groups).argsort()]
 
     def instruction(self, task: ReadingTask, n_items: int) -> Tensor | ReadInstruction:
         """The instruction for rows of up to ``n_items`` items: read once, or its ``(tokens, hidden)`` vectors."""
@@ -188,15 +188,16 @@ def read_rows(
     Returns:
         ``(rows, hidden)``.
     """
-    vectors = torch.cat([items, response.expand(len(items), -1, -1)], dim=1)  # (rows, items + response, hidden)
+    embeds = torch.cat([items, response.expand(len(items), -1, -1)], dim=1)  # (rows, items + response, hidden)
     length = n_items + len(response)  # (rows,)
     slots = torch.arange(int(length.max()), device=items.device)
-    place = slots + (items.shape[1] - n_items[:, None]) * (slots >= n_items[:, None])  # (rows, slots)
-    place = place.masked_fill(slots >= length[:, None], 0)
-    embeds = vectors.gather(1, place.unsqueeze(-1).expand(-1, -1, vectors.shape[-1]))  # (rows, slots, hidden)
+    if len(items) > 1 or len(slots) < embeds.shape[1]:
+        place = slots + (items.shape[1] - n_items[:, None]) * (slots >= n_items[:, None])  # (rows, slots)
+        place = place.masked_fill(slots >= length[:, None], 0)
+        embeds = embeds.gather(1, place.unsqueeze(-1).expand(-1, -1, embeds.shape[-1]))  # (rows, slots, hidden)
     if isinstance(before, ReadInstruction):
         if not embeds.shape[1]:  # nothing follows the instruction
-            return before.state.expand(len(items), -1) + 0 * vectors.sum()  # what is trained has a gradient
+            return before.state.expand(len(items), -1) + 0 * embeds.sum()  # what is trained has a gradient
         n_before, read = before.length, (length - 1).clamp_min(0)
         cache = Cache(layers=[SharedLayer(*pair) for pair in before.keys_and_values])
         arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
@@ -241,10 +242,8 @@ def difference(base: PreTrainedModel, expected: Callable[[], Tensor], found: Cal
                 raise
             return f"{type(base).__name__} refuses: {type(error).__name__}: {error}"
     distance = float(((got - want).norm(dim=1) / want.norm(dim=1)).max())
-    exact = is_exact(base)
-    return (
-        "" if distance <= (1e-4 if exact else 5e-2) else f"{type(base).__name__} gives other states: {distance:.1e} off"
-    )
+    most = 1e-4 if is_exact(base) else 5e-2
+    return "" if distance <= most else f"{type(base).__name__} gives other states: {distance:.1e} off"
 
 
 def noise(base: PreTrainedModel, *shape: int) -> Tensor:

@@ -139,14 +139,16 @@ class Recommender(AtomicSaveMixin):
                 raise ValueError(f"candidates must be item ids, whole numbers, not {candidates.dtype}")
             candidates = candidates.long().expand(len(items), -1)
             check_item_ids(candidates, self.config.vocab_size, "candidates")
-        parts = n_items.argsort(descending=True, stable=True).split(batch_size)
+        parts = n_items.argsort(descending=True, stable=True).split(batch_size) if len(items) > 1 else [slice(None)]
         best = []
         with evaluation_mode(self), self.kept_instruction():
             for rows in parts:
-                some = items[rows, : int(n_items[rows].max()) if len(rows) else 0]
+                some = items[rows, : int(n_items[rows].max()) if len(items) else 0]
                 chunks = score_chunks(self.history_vectors(some, n_items[rows]), self.scoring_parts)
                 chosen = None if candidates is None else candidates[rows]
                 seen = some if exclude_seen else None
                 best.append(best_items(chunks, top_k, seen=seen, candidates=chosen, retired=self.retired))
+        if len(items) <= 1:
+            return best[0]
         back = torch.cat(parts).argsort()
         return Recommendations(*(torch.cat(part)[back] for part in zip(*best, strict=True)))

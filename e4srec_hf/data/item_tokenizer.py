@@ -55,7 +55,7 @@ def _word_level(tokens: Sequence[str]) -> WordLevel:
     return WordLevel(dict(zip(tokens, range(len(tokens)), strict=True)), unk_token=UNK_TOKEN)
 
 
-def load_item_tokenizer(source: str | os.PathLike[str], **hub_arguments: Any) -> PreTrainedTokenizerFast:
+def load_item_tokenizer(source: str | os.PathLike[str], **hub_arguments: Any) -> PreTrainedTokenizerBase:
     """Load an item tokenizer as `AutoTokenizer` does, but parse its file once instead of twice.
 
     Args:
