@@ -5,10 +5,10 @@ import itself is light: torch and transformers are loaded when a name is used fo
 """
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from .registration import register_with_transformers
+from .source_tree import find_packages_beside
 from .version import __version__
 
 _NAMES = {
@@ -24,9 +24,7 @@ _NAMES = {
     "save_trained": "training",
 }
 
-if not (Path(__path__[0]) / "modeling").is_dir():  # the source folder, where these packages are one level up
-    __path__.append(str(Path(__path__[0]).parent))
-
+find_packages_beside(__name__, __path__[0])
 register_with_transformers()
 
 __all__ = ["__version__", *_NAMES]

@@ -18,6 +18,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 ROOMS = {
     "modeling": set(),
     "version": set(),
+    "source_tree": set(),
     "terminal": set(),
     "errors": {"terminal"},
     "paths": {"errors"},

@@ -1,5 +1,8 @@
 """What is built: one version, every source file installed, and a source distribution that can run its own tests."""
 
+import importlib
+import itertools
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -9,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+import e4srec_hf
 
 ROOT = Path(__file__).parents[1]
 #: Source folders, and where their files are installed.
@@ -58,3 +63,14 @@ def test_the_source_distribution_holds_every_tracked_file(tmp_path: Path) -> Non
     with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
     assert tracked - packed == {".gitattributes", ".gitignore"}
+
+
+def test_a_walk_through_the_package_meets_each_module_once_and_nothing_of_the_source_folder():
+    walk = pkgutil.walk_packages(e4srec_hf.__path__, "e4srec_hf.")
+    names = [module.name for module in itertools.islice(walk, 2000)]
+    assert len(names) == len(set(names)) < 1000
+    assert "e4srec_hf.training.trainer" in names
+    assert not [name for name in names if name.split(".")[1] in ("e4srec_hf", "tests", "benchmarks", "docs")]
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("e4srec_hf.tests")
+    assert importlib.import_module("e4srec_hf.examples.train").__name__ == "e4srec_hf.examples.train"
