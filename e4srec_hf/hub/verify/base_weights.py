@@ -105,10 +105,10 @@ def _files(
     files: dict[str, set[str] | None] = {}
     for name, file in shards.items():
         files.setdefault(f"{folder}/{file}", set()).add(name)  # type: ignore[union-attr]
+    if len(files) > MOST_SHARDS:
+        return {}, [failed(index, f"names {len(files)} files", f"No base has more than {MOST_SHARDS}.")]
     findings = [failed(path, "is missing; the index names it", INCOMPLETE) for path in sorted(files.keys() - present)]
     findings += [failed(path, "is not in the index", INCOMPLETE) for path in sorted(present - files.keys())]
-    if len(files) > MOST_SHARDS:
-        findings.append(failed(index, f"names {len(files)} files", f"No base has more than {MOST_SHARDS}."))
     return files, findings
 
 

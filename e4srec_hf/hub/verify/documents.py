@@ -14,6 +14,7 @@ from .limits import (
     LARGEST_JSON,
     LARGEST_TOKENIZER,
     MOST_VALUES,
+    VALUES_OF_A_TOKENIZER,
     VALUES_OF_AN_ITEM,
 )
 from .sources import Source, UnreadableError
@@ -50,10 +51,11 @@ def read_documents(source: Source, n_items: int) -> tuple[dict[str, Any], list[F
         try:
             if total > most:
                 raise ValueError(f"it and the smaller JSON files have {total} bytes, more than {most}")
-            if (size := source.files[path]) > (limit := _limit(path, n_items)):
-                raise ValueError(f"it has {size} bytes, more than {limit}")
+            most_bytes, most_values = _limits(path, n_items)
+            if (size := source.files[path]) > most_bytes:
+                raise ValueError(f"it has {size} bytes, more than {most_bytes}")
             kept = path in KEPT | _kept_of_base(documents.get(CONFIG_NAME))
-            document = parse(source.read(path), MOST_VALUES + n_items * VALUES_OF_AN_ITEM, exact=kept)
+            document = parse(source.read(path), most_values, exact=kept)
         except UnreadableError as error:
             findings.append(unchecked(path, "could not be read", str(error)))
             continue
@@ -76,8 +78,11 @@ def _kept_of_base(config: Any) -> set[str]:
     return set() if base is None else {f"{base}/{CONFIG_NAME}", f"{base}/{INDEX_NAME}"}
 
 
-def _limit(path: str, n_items: int) -> int:
-    if path in GROW_WITH_CATALOGUE:
-        return LARGEST_JSON + n_items * JSON_OF_AN_ITEM
+def _limits(path: str, n_items: int) -> tuple[int, int]:
+    """The most bytes and values of a JSON file."""
     folder, _, name = path.rpartition("/")
-    return LARGEST_TOKENIZER if folder and name in LARGE_IN_BASE else LARGEST_JSON
+    if path in GROW_WITH_CATALOGUE:
+        return LARGEST_JSON + n_items * JSON_OF_AN_ITEM, MOST_VALUES + n_items * VALUES_OF_AN_ITEM
+    if folder and name in LARGE_IN_BASE:
+        return LARGEST_TOKENIZER, VALUES_OF_A_TOKENIZER
+    return LARGEST_JSON, MOST_VALUES

@@ -11,6 +11,7 @@ from ...modeling.bases import HARMLESS_STARTS
 from ...modeling.configuration_e4srec import PAPER_LORA
 from ...modeling.histories import FIRST_ITEM_ID
 from .findings import Finding, failed
+from .limits import LONGEST_PROMPT
 
 CONFIGS: dict[str, type] = {"e4srec": E4SRecConfig, "sasrec": SASRecConfig}
 UNUSABLE = "No model can be built or used with it."
@@ -65,8 +66,9 @@ OWN: dict[str, Check] = {
     "num_negatives": _whole(1, 2**31),
     "dropout": _number(0, 0.999),
     "initializer_range": _number(0, 10),
-    "instruction_ids": _list_of(_TOKEN),
-    "response_ids": _list_of(_TOKEN),
+    **dict.fromkeys(
+        ("instruction_ids", "response_ids"), lambda value: len(value) <= LONGEST_PROMPT and _list_of(_TOKEN)(value)
+    ),
 }
 #: Fields that `transformers` writes for any model and that refer to no file, repo or code.
 GENERAL: dict[str, Check] = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from .limits import LONGEST_LINE, MOST_FINDINGS
+from .limits import LONGEST_LINE, MOST_FINDINGS, MOST_IN_ALL
 
 Kind = Literal["failed", "unchecked", "note"]
 
@@ -37,6 +37,9 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
         kept += of_file[:MOST_FINDINGS]
         if (more := len(of_file) - MOST_FINDINGS) > 0:
             kept.append(Finding(kind, where, f"and {more} more", of_file[-1].why))  # type: ignore[arg-type]
+    if (more := len(kept) - MOST_IN_ALL) > 0:
+        kept = [*sorted(kept, key=lambda finding: finding.kind != "failed")[:MOST_IN_ALL]]
+        kept.append(Finding(kept[0].kind, "all files", f"and {more} more", "They are not listed."))
     return tuple(sorted(kept, key=lambda finding: ("failed", "unchecked", "note").index(finding.kind)))
 
 

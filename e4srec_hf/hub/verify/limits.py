@@ -1,7 +1,7 @@
 """Bounds of a verification: what it reads of a repo, and what a repo may ask for; docs/share.md lists them."""
 
 #: Files and folders that are listed.
-MOST_FILES = 10_000
+MOST_FILES = 2_000
 #: Bytes of a Python file, and of the model card.
 LARGEST_TEXT_READ = 1024**2
 #: Bytes of any other file that holds neither JSON nor weights.
@@ -12,8 +12,9 @@ LARGEST_JSON, JSON_OF_AN_ITEM = 4 * 1024**2, 2048
 LARGEST_TOKENIZER = 40 * 1024**2
 #: Bytes of all JSON files together, and what each item adds.
 ALL_JSON, ALL_JSON_OF_AN_ITEM = 96 * 1024**2, 2 * JSON_OF_AN_ITEM
-#: Commas and opening brackets of a JSON file, and what each item adds: a parsed value takes up to 70 bytes.
-MOST_VALUES, VALUES_OF_AN_ITEM = 2_500_000, 8
+#: Commas and opening brackets of a JSON file, what each item adds, and those of the tokenizer of a base. A parsed value
+#: takes up to 70 bytes.
+MOST_VALUES, VALUES_OF_AN_ITEM, VALUES_OF_A_TOKENIZER = 250_000, 8, 2_500_000
 #: JSON values one inside the other.
 DEEPEST_JSON = 64
 #: Bytes of the header of a safetensors file; a language model with a thousand layers has a smaller one.
@@ -21,12 +22,14 @@ LARGEST_HEADER = 10 * 1024**2
 #: Files that the weights of a base are divided into.
 MOST_SHARDS = 512
 #: Layers or experts that a config asks for.
-MOST_PARTS = 1024
+MOST_PARTS = 512
 #: Modules of a model that is built to know its tensors. 126 layers with LoRA on each matrix have 10,000.
-MOST_MODULES = 16_384
+MOST_MODULES = 12_288
 #: Any whole number in the config of a base.
 LARGEST_NUMBER = 2**40
-#: Findings on one file that are reported, and characters of a line of the report.
-MOST_FINDINGS, LONGEST_LINE = 20, 500
+#: Findings that are reported on one file, and on all; characters of a line of the report.
+MOST_FINDINGS, MOST_IN_ALL, LONGEST_LINE = 20, 200, 500
+#: Tokens of each part of the prompt.
+LONGEST_PROMPT = 2**16
 #: Bytes of weights that are in memory while their values are read.
 CHUNK = 16 * 1024**2
