@@ -120,5 +120,7 @@ def _base(
         findings.append(failed(where, f"no base can be built from it: {error}", "Loading fails too."))
         return None
     if folder is not None:
-        findings += check_base_weights(repo, folder, documents, base)
+        findings += (found := list(check_base_weights(repo, folder, documents, base)))
+        if any(finding.kind == "failed" for finding in found):
+            return None  # LoRA is not put into a base that is not the one of the config
     return base

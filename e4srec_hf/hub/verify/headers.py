@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .limits import CHUNK, LARGEST_HEADER
+from .limits import CHUNK, LARGEST_HEADER, MOST_TENSORS
 from .sources import Source, UnreadableError
 
 #: Names of dtypes in safetensors files, and the bytes of those that a release writes weights in.
@@ -62,7 +62,9 @@ def read_header(source: Source, path: str) -> Header:
                 out.write(header)
                 out.truncate(size)
             with safe_open(file, framework="pt") as stored:
-                parts = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118
+                if len(names := stored.keys()) > MOST_TENSORS:
+                    raise ValueError(f"it has {len(names)} tensors, more than {MOST_TENSORS}")
+                parts = {name: stored.get_slice(name) for name in names}
                 tensors = {name: Stored(tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
                 return Header(tensors, stored.metadata() or {})
         except SafetensorError as error:

@@ -19,6 +19,8 @@ MOST_VALUES, VALUES_OF_AN_ITEM, VALUES_OF_A_TOKENIZER = 250_000, 8, 2_500_000
 DEEPEST_JSON = 64
 #: Bytes of the header of a safetensors file; a language model with a thousand layers has a smaller one.
 LARGEST_HEADER = 10 * 1024**2
+#: Tensors in a safetensors file.
+MOST_TENSORS = 40_000
 #: Files that the weights of a base are divided into.
 MOST_SHARDS = 512
 #: Layers or experts that a config asks for.
