@@ -20,7 +20,9 @@ def prepare(
     source: Annotated[str, typer.Argument(help="Kind of raw log; see below.")],
     paths: Annotated[
         list[str] | None,
-        typer.Argument(help="Raw files: local, https://, hf://datasets/..., zip://file::archive; * is a wildcard."),
+        typer.Argument(
+            help="Raw files: local, https://, hf://datasets/...; archives or zip://member::archive; * is a wildcard."
+        ),
     ] = None,
     *,
     output: Annotated[Path, typer.Option(help="Folder to create.")],

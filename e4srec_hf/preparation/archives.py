@@ -1,11 +1,12 @@
 """Which files an archive or a workbook stands for."""
 
 import tarfile
+import zipfile
 from collections.abc import Sequence
 from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from .content import copy_here, open_content, open_tar, open_zip
+from .content import check_unfolded, copy_here, open_content, open_tar, open_zip
 from .errors import PreparationError
 from .files import Member, as_member, explained, public_name
 from .source import Log
@@ -76,8 +77,13 @@ def _kind(path: str, work: Path) -> str | None:
 def _names(kind: str, path: str, work: Path) -> list[str]:
     """Names of the members of an archive or of the sheets of a workbook, in their order."""
     if kind == "xlsx":
-        copy_here(path, work / "workbook", work)
-        return sheets_of(work / "workbook", path)
+        workbook = work / "workbook"
+        copy_here(path, workbook, work)
+        if zipfile.is_zipfile(workbook):
+            with zipfile.ZipFile(workbook) as parts:
+                size = sum(info.file_size for info in parts.infolist())
+            check_unfolded(size, workbook.stat().st_size, public_name(path))
+        return sheets_of(workbook, path)
     if kind == "zip":
         with open_zip(path) as (archive, _):
             return [info.filename for info in archive.infolist() if not info.is_dir()]

@@ -78,7 +78,7 @@ def prepare(
     Args:
         source: The kind of log: a name in [`SOURCES`], or a [`Source`], for example from [`make_table`].
         paths: One or several files: local, or anything that fsspec opens (``https://…``,
-            ``hf://datasets/org/name/file.csv``, ``zip://file::archive.zip``); ``*`` is a wildcard. Compression is
+            ``hf://datasets/org/name/file.csv``, ``zip://member::archive.zip``); ``*`` is a wildcard. Compression is
             detected from the content. Or one or several tables: of pandas, polars, pyarrow, a `datasets.Dataset`,
             anything else that speaks Arrow, or a [`Query`].
         output: The folder to create.

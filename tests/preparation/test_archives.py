@@ -194,3 +194,12 @@ def test_a_workbook_that_asks_for_any_amount_of_memory_is_refused(tmp_path):
     (tmp_path / "cut.xlsx").write_bytes((tmp_path / "sparse.xlsx").read_bytes()[:3000])
     with pytest.raises(PreparationError, match=r"cut\.xlsx"):
         prepare_all("online-retail", [tmp_path / "cut.xlsx"], tmp_path / "out")
+
+
+def test_a_workbook_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("e4srec_hf.preparation.content.ALWAYS_READ", 1 << 20)
+    book = workbook(tmp_path / "small.xlsx", Log=[HEADER])
+    with zipfile.ZipFile(book, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet9.xml", " " * (8 << 20))
+    with pytest.raises(PreparationError, match=r"small\.xlsx unfolds to more than 100 times its stored size"):
+        prepare_all("online-retail", [book], tmp_path / "out")

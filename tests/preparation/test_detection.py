@@ -1,6 +1,7 @@
 """What a file is, from its first lines: read as that, or refused by name."""
 
 import json
+import zipfile
 
 import pytest
 
@@ -158,10 +159,17 @@ def test_recbole_files(tmp_path):
         folder / "ml.item",
         'item_id:token\tmovie_title:token_seq\tclass:token_seq\n10\tThe "Ten" (1995)\tx y\n11\t"Never closed\tx\n',
     )
-    prepare_all("table", [folder / "ml.inter"], tmp_path / "out")
+    prepare_all("table", [folder / "ml.inter"], tmp_path / "out", metadata=folder / "ml.item")
     assert sequences_of(tmp_path / "out") == {"1": ["11", "10"], "2": ["10"]}
     assert rejected_of(tmp_path / "out") == []
-    assert titles_of(tmp_path / "out") == {"11": None, "10": None}
+    assert titles_of(tmp_path / "out") == {"11": '"Never closed', "10": 'The "Ten" (1995)'}
+    with zipfile.ZipFile(tmp_path / "ml.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"ml/{file.name}")
+        archive.writestr("ml/ml.user", "user_id:token\tage:token\n1\t24\n")
+    prepare_all("table", [tmp_path / "ml.zip"], tmp_path / "zip", metadata=tmp_path / "ml.zip")
+    assert sequences_of(tmp_path / "zip") == sequences_of(tmp_path / "out")
+    assert titles_of(tmp_path / "zip") == titles_of(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
