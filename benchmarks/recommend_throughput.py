@@ -17,6 +17,7 @@ from measuring import add_arguments, make_world, seconds, spread_sample, write_r
 
 from e4srec_hf.data import tokenize_histories
 from e4srec_hf.modeling.reading import PlainReader
+from e4srec_hf.serving import merge_adapter
 from e4srec_hf.training.packed_reading import ReferenceReader
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     world = make_world(arguments)
     model = world.model.eval()
     if arguments.merge:
-        model.merge_adapter()
+        merge_adapter(model)
     rows = spread_sample(world.test, arguments.users)
     histories = [items[:-1] for items in rows["item_ids"]]
     some = list(range(0, len(histories), max(len(histories) // arguments.alone, 1)))

@@ -5,7 +5,8 @@ Several adapters can share one base in memory: each has modules of its own, with
 
 import copy
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,30 +57,48 @@ def open_base(
             raise ValueError('An E4SRec model lends its base to adapters only: with tuning="full", load one afresh.')
         return copy.deepcopy(cast(PreTrainedModel, base_model.base_model))
     name = str(base_model)
-    kwargs = {"dtype": "auto", "use_safetensors": True, **kwargs}
+    kwargs = {"dtype": "auto", "use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}
     try:
         commit = hub_commit(name, revision=revision, **{k: v for k, v in kwargs.items() if k in SHARED_HUB_ARGUMENTS})
-        base = AutoModel.from_pretrained(name, revision=commit or revision, trust_remote_code=False, **kwargs)
-        base.config._commit_hash = commit
-        return base
-    except OSError as error:
+        base, found = AutoModel.from_pretrained(
+            name, revision=commit or revision, trust_remote_code=False, output_loading_info=True, **kwargs
+        )
+    except (OSError, SafetensorError) as error:
         raise OSError(
             f"The base model {name!r} could not be loaded: {error}\n"
             "If it lies elsewhere, pass base_model=<folder, Hub id or loaded model> to from_pretrained."
         ) from error
+    check_complete(base, name, found)
+    base.config._commit_hash = commit
+    return base
+
+
+def check_complete(base: PreTrainedModel, name: str, found: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` if a base's files do not hold exactly the weights of its config; heads may be surplus."""
+    kinds = {re.sub(r"\d+", "*", tensor) for tensor in base.state_dict()}
+    bare = {
+        tensor: re.sub(r"\d+", "*", tensor.removeprefix(f"{base.base_model_prefix}."))
+        for tensor in found["unexpected_keys"]
+    }
+    problems = [f"missing: {tensor}" for tensor in sorted(found["missing_keys"])]
+    problems += [f"misshapen: {tensor[0]}" for tensor in sorted(found["mismatched_keys"])]
+    problems += [f"surplus: {tensor}" for tensor in sorted(bare) if bare[tensor] in kinds]
+    if problems:
+        more = [f"and {len(problems) - 8} more"] if len(problems) > 8 else []
+        listed = "\n  ".join([*problems[:8], *more])
+        raise ValueError(f"The weights of the base model {name!r} do not fit its config.json:\n  {listed}")
 
 
 def share_base(model: PreTrainedModel) -> PreTrainedModel:
     """A base in modules of its own that shares the weights of a language model, or of the base of an E4SRec model.
 
-    Raises:
-        ValueError: If the weights are not those of a base alone: an adapter is merged, or the base was trained whole.
+    It is a `ValueError` if they are not those of a base alone: an adapter is merged, or the base was trained whole.
     """
     donor: Any = model if model.config.model_type == "e4srec" else None
     if donor is not None and model.config.tuning == "full":
         raise ValueError('The base of an E4SRec model with tuning="full" was trained with it: no adapter fits on it.')
-    if donor is not None and donor._unmerged_weights:
-        raise ValueError("An adapter is merged into this base: call its unmerge_adapter() first.")
+    if donor is not None and donor.unmerged_weights:
+        raise ValueError("An adapter is merged into this base: unmerge it first.")
     body = cast(PreTrainedModel, model.base_model if donor is None else donor.base)
     twin = copy.deepcopy(body, {id(value): value for value in _shared(body)})
     for parent in list(twin.modules()) if donor is not None else ():
@@ -135,10 +154,7 @@ def base_of_adapter(
                     name, revision=commit, trust_remote_code=False, **hub_arguments
                 )
             except (OSError, ValueError) as error:
-                logger.warning(
-                    f"No tokenizer is beside {name}: the prompt keeps the token ids of the original base. If this base "
-                    f"has other tokens, pass tokenizer=. ({error})"
-                )
+                logger.warning(f"{name} has no tokenizer: the prompt keeps its ids, or pass tokenizer=. ({error})")
         if tokenizer is not None:
             tokenize_prompt(config, tokenizer)
     config.base_model_name_or_path, config.base_model_revision = name, commit
@@ -175,10 +191,7 @@ def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str], **hub_a
         patterns = [f"{inside.as_posix()}/{kind}" for kind in BASE_FILES]
         adapter = snapshot_download(str(adapter), allow_patterns=patterns, **hub_arguments)
     if not Path(adapter, inside).is_dir():
-        raise ValueError(
-            f"{adapter} was trained on a base inside it ({name}), which is not there: "
-            "pass base_model=<folder, Hub id or loaded model>."
-        )
+        raise ValueError(f"{adapter} says that its base is inside it ({name}), where it is not: pass base_model=…")
     return os.path.abspath(Path(adapter, inside))
 
 
@@ -206,8 +219,8 @@ def check_hidden_size(base: PreTrainedModel, name: str | None, weights_file: str
         return  # strict loading will say what is wrong
     if (hidden := text_embeddings(base).embedding_dim) != trained_for:
         raise ValueError(
-            f"The base model {name or 'that was passed'} has hidden size {hidden}, but this adapter was trained on a "
-            f"base with hidden size {trained_for}: pass the base it was trained on, or a fine-tune of it."
+            f"The base model {name or 'that was passed'} has hidden size {hidden}, but this adapter was trained with "
+            f"{trained_for}: pass the base it was trained on, or a fine-tune of it."
         )
 
 
@@ -219,18 +232,14 @@ def default_target_modules(base: PreTrainedModel) -> list[str] | str:
 
 
 def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
-    """Freeze the base and put LoRA layers in, or make all of it trainable. Changes ``base`` in place.
+    """Freeze the base and put LoRA layers in, or make all of it trainable; it is changed in place.
 
-    It is a `ValueError` if the base is not a decoder, carries LoRA already, cannot be trained as the config says, or
-    would itself be changed by LoRA.
+    It is a `ValueError` if it is no decoder, has LoRA already, cannot be trained so, or LoRA would change its weights.
     """
     if base.config.is_encoder_decoder:
         raise ValueError(f"{type(base).__name__} is an encoder-decoder; E4SRec needs a decoder-only base.")
     if any(".lora_" in name for name, _ in base.named_parameters()):
-        raise ValueError(
-            "The base already carries LoRA layers: load it afresh, or merge them first. To share the base of an "
-            "E4SRec model, pass that model itself."
-        )
+        raise ValueError("The base carries LoRA already: load it afresh, merge it, or pass the E4SRec model around it.")
     if config.tuning == "full":
         if getattr(base, "is_quantized", False):
             raise ValueError('A quantized base cannot be trained whole: use tuning="lora".')
@@ -239,9 +248,8 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
     bias, start = config.lora.get("bias", "none"), config.lora.get("init_lora_weights", True)
     if bias != "none" or start not in HARMLESS_STARTS:
         raise ValueError(
-            f"lora asks for bias={bias!r} and init_lora_weights={start!r}, which would change the base that other "
-            'adapters may read: bias must be "none" (lora_bias=True trains biases of its own), and '
-            f"init_lora_weights one of {HARMLESS_STARTS}."
+            f'lora would change the base, which others may read: bias must be "none" (lora_bias=True adds some), not '
+            f"{bias!r}, and init_lora_weights one of {HARMLESS_STARTS}, not {start!r}."
         )
     base.requires_grad_(False)
     try:

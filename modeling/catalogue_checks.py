@@ -8,16 +8,19 @@ from torch import Tensor
 from .histories import FIRST_ITEM_ID
 
 
-def check_catalogue_fields(vocab_size: int, grown_from: Any, retired_items: Any) -> tuple[list[int], list[int]]:
-    """``grown_from`` and ``retired_items`` of a config as sorted lists of whole numbers.
+def check_whole_number(value: Any, name: str, least: int) -> None:
+    """Raise a `ValueError` if ``value``, called ``name``, is not a whole number of at least ``least``."""
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
-    Raises:
-        ValueError: If one is not a list of whole numbers, the sizes do not grow from at least 2 to less than
-            ``vocab_size``, or a retired id is not an item.
+
+def check_catalogue_fields(vocab_size: int, grown_from: Any, retired_items: Any) -> tuple[list[int], list[int]]:
+    """``grown_from`` and ``retired_items`` of a config as sorted lists.
+
+    It is a `ValueError` if the former do not grow from at least 2 to below ``vocab_size``, or the latter are no items.
     """
-    for name, value in (("grown_from", grown_from), ("retired_items", retired_items)):
-        if not all(type(number) is int for number in value or []):
-            raise ValueError(f"{name} must be a list of whole numbers, not {value!r}")
+    for number in [*(grown_from or []), *(retired_items or [])]:
+        check_whole_number(number, "each of grown_from and retired_items", 0)
     grown_from, retired_items = list(grown_from or []), sorted(set(retired_items or []))
     sizes = [FIRST_ITEM_ID - 1, *grown_from, vocab_size]
     if grown_from and not all(before < after for before, after in pairwise(sizes)):
@@ -37,19 +40,16 @@ def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: 
     if table.dim() != 2:
         raise ValueError(f"item_embeddings must have the shape (vocab, item dimension), not {tuple(table.shape)}")
     check_finite(table, "item_embeddings")
-    if vocab_size is not None and len(table) != vocab_size:
+    if (vocab_size or len(table), item_embedding_dim or table.shape[1]) != tuple(table.shape):
         raise ValueError(
-            f"item_embeddings have {len(table)} rows, but vocab_size is {vocab_size}: "
-            "one row a token of the item tokenizer is needed, [PAD] and [UNK] first."
+            f"item_embeddings have {len(table)} rows of width {table.shape[1]}, but vocab_size is {vocab_size} and "
+            f"item_embedding_dim {item_embedding_dim}: one row a token of the item tokenizer, [PAD] and [UNK] first."
         )
-    if item_embedding_dim is not None and table.shape[1] != item_embedding_dim:
-        raise ValueError(f"item_embeddings are {table.shape[1]} wide, but item_embedding_dim is {item_embedding_dim}.")
 
 
 def check_finite(vectors: Tensor, name: str) -> None:
     """Raise a `ValueError` that names the first of ``(rows, width)`` vectors with NaN or infinity."""
-    broken = ~vectors.isfinite().all(dim=1)
-    if broken.any():
+    if (broken := ~vectors.isfinite().all(dim=1)).any():
         raise ValueError(
             f"{name} hold NaN or infinity in {int(broken.sum())} of {len(vectors)} rows, "
             f"the first is row {int(broken.nonzero()[0])}."

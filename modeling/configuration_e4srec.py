@@ -1,11 +1,12 @@
 """Configuration of an E4SRec adapter: its base, its catalogue, its prompt, its LoRA and its head."""
 
 import logging
+import re
 from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .catalogue_checks import check_catalogue_fields
+from .catalogue_checks import check_catalogue_fields, check_whole_number
 
 # what PEFT imports warns of a missing kernel for 4-bit weights on a CPU, whatever the base is
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -31,6 +32,17 @@ PAPER_LORA: dict[str, Any] = {
 }
 
 
+def check_lora(lora: dict[str, Any]) -> None:
+    """Raise a `ValueError` if LoRA has impossible settings, or names layers by a regular expression: some never end."""
+    check_whole_number(lora["r"], "lora: r", 1)
+    if not 0 < lora["lora_alpha"] < float("inf"):
+        raise ValueError(f"lora: lora_alpha must be a number above 0, not {lora['lora_alpha']!r}")
+    for field in ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern"):
+        names = [lora[field]] if isinstance(lora.get(field), str) else lora.get(field) or ()
+        if not all(isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names):
+            raise ValueError(f"lora: {field} must be plain names of layers, not {lora[field]!r}")
+
+
 class E4SRecConfig(PreTrainedConfig):
     """What it takes to rebuild an [`E4SRecModel`] around a base language model.
 
@@ -42,8 +54,7 @@ class E4SRecConfig(PreTrainedConfig):
         item_embedding_dim: Width of the item vectors (64 in the paper).
         instruction: Prompt text before the items, tokenized without special tokens. May be empty.
         response: Prompt text after the items, likewise.
-        instruction_ids: ``instruction`` in the tokens of the recorded base.
-        response_ids: ``response`` in the tokens of the recorded base.
+        instruction_ids: ``instruction`` in the tokens of the recorded base; ``response_ids`` likewise.
         max_history: How many items before the target the model sees: the last ones.
         lora: Fields of `peft.LoraConfig`; what is left out is as in the paper (:data:`PAPER_LORA`).
         head: ``"linear"`` (the paper's ``Linear(hidden, vocab, bias=False)``) or ``"tied"`` (the hidden state is
@@ -52,9 +63,8 @@ class E4SRecConfig(PreTrainedConfig):
         train_item_embeddings: Whether the item vectors are trained too. The paper freezes them.
         projection_init: How input projection and head start: ``"random"``, or ``"orthogonal"``, which keeps angles and
             lengths and lets the head invert the projection.
-        item_dropout: Dropout on the item vectors that are read, in training. The paper has none. Item vectors used for
-            scoring are not dropped.
-        base_dropout: Dropout on what each layer of the base adds to its input, in training. The paper has none.
+        item_dropout: Dropout on the item vectors that are read (not those that score), in training; not in the paper.
+        base_dropout: Dropout on what each layer of the base adds to its input, in training; not in the paper.
         base_config: Config of the base as a dictionary; for ``tuning="full"`` only.
         grown_from: Rows of the item table each time before items were added without training. The parts are scored
             separately, so that old scores keep every bit. Empty it once the model has been trained further.
@@ -93,21 +103,19 @@ class E4SRecConfig(PreTrainedConfig):
     ) -> None:
         if format_version > FORMAT_VERSION:
             raise ValueError(
-                f"This config has format_version {format_version}; this code reads versions up to {FORMAT_VERSION}. It "
-                "was written by a newer release: upgrade e4srec-hf, or load it with trust_remote_code=True from an "
-                "environment where the package is not installed."
+                f"This config has format_version {format_version}, this code reads up to {FORMAT_VERSION}: upgrade "
+                "e4srec-hf, or load it with trust_remote_code=True where e4srec-hf is not installed."
             )
         choices = {"head": ("linear", "tied"), "tuning": ("lora", "full"), "projection_init": ("random", "orthogonal")}
         for name, value in {"head": head, "tuning": tuning, "projection_init": projection_init}.items():
             if value not in choices[name]:
                 raise ValueError(f'{name} must be "{choices[name][0]}" or "{choices[name][1]}", not {value!r}')
-        if vocab_size < 2 or item_embedding_dim < 1:
-            raise ValueError(
-                "vocab_size must be at least 2 and item_embedding_dim at least 1; "
-                f"got {vocab_size} and {item_embedding_dim}."
-            )
-        if max_history < 1:
-            raise ValueError(f"max_history must be at least 1, not {max_history}")
+        sizes = {"vocab_size": vocab_size, "item_embedding_dim": item_embedding_dim, "max_history": max_history}
+        for name, value in sizes.items():
+            check_whole_number(value, name, 2 if name == "vocab_size" else 1)
+        for name, ids in (("instruction_ids", instruction_ids), ("response_ids", response_ids)):
+            for value in ids or []:
+                check_whole_number(value, f"each of {name}", 0)
         for name, dropout in (("item_dropout", item_dropout), ("base_dropout", base_dropout)):
             if not 0 <= dropout < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, not {dropout}")
@@ -124,6 +132,7 @@ class E4SRecConfig(PreTrainedConfig):
             name: sorted(value) if isinstance(value, set) else value  # JSON knows no sets
             for name, value in {**PAPER_LORA, **(lora or {})}.items()
         }
+        check_lora(self.lora)
         self.head = head
         self.tuning = tuning
         self.train_item_embeddings = train_item_embeddings

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .catalogue_checks import check_catalogue_fields
+from .catalogue_checks import check_catalogue_fields, check_whole_number
 
 
 class SASRecConfig(PreTrainedConfig):
@@ -50,14 +50,16 @@ class SASRecConfig(PreTrainedConfig):
     ) -> None:
         if loss not in ("ce", "sampled_softmax", "bce"):
             raise ValueError(f'loss must be "ce", "sampled_softmax" or "bce", not {loss!r}')
+        sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "num_hidden_layers": num_hidden_layers}
+        sizes |= {"num_attention_heads": num_attention_heads, "max_history": max_history}
+        for name, value in {**sizes, "num_negatives": num_negatives}.items():
+            check_whole_number(value, name, 2 if name == "vocab_size" else 1)
         if hidden_size % num_attention_heads:
             raise ValueError(
                 f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
             )
-        if max_history < 1:
-            raise ValueError(f"max_history must be at least 1, not {max_history}")
-        if num_negatives < 1:
-            raise ValueError(f"num_negatives must be at least 1, not {num_negatives}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers

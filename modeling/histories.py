@@ -31,16 +31,10 @@ def known_items(input_ids: Tensor, attention_mask: Tensor | None = None) -> Tens
 
 
 def pack_right_padded(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Move the ids that count to the front of each row, in order, and cut the padding that all rows share.
+    """Move the ``(batch, seq)`` ids that count to the front of each row, in order, and cut the padding.
 
-    Position ``i`` of a row is then its ``i``-th item in any batch, and a causal model never sees the padding.
-
-    Args:
-        ids: ``(batch, seq)``.
-        mask: ``(batch, seq)`` booleans.
-
-    Returns:
-        The packed ids ``(batch, longest)`` and the lengths ``(batch,)``.
+    Position ``i`` of a row is then its ``i``-th item in any batch, and a causal model never sees the padding. Returns
+    the packed ids, ``(batch, longest)``, and the lengths, ``(batch,)``.
     """
     lengths = mask.sum(dim=1)
     longest = int(lengths.max()) if len(lengths) else 0

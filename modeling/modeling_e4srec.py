@@ -8,7 +8,7 @@ item table are saved.
 
 The files of this repo, in reading order:
 
-- ``modeling_e4srec.py`` (this one): the model, how it is made, loaded, run and merged.
+- ``modeling_e4srec.py`` (this one): the model, how it is made, loaded and run.
 - ``configuration_e4srec.py``: every setting. ``catalogue_checks.py``: its checks of what is said of the catalogue.
 - ``recommender.py``: loss, scores and recommendations. ``ranking.py``: the best items.
 - ``histories.py``: which items of a history count. ``reading.py``: how the base reads them.
@@ -34,7 +34,6 @@ from .bases import (
     check_prompt,
     default_target_modules,
     hub_commit,
-    lora_layers,
     open_base,
     origin,
     single_device,
@@ -48,7 +47,7 @@ from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_pad
 from .ranking import catalogue_scores
 from .reading import KeptInstruction, PlainReader, ReadingTask
 from .recommender import Recommender
-from .saving import WEIGHTS_NAME, load_strictly, make_trained_weights_float32
+from .saving import WEIGHTS_NAME, check_saved, load_strictly, make_trained_weights_float32
 
 #: Arguments of `from_pretrained` and `from_base` that go to the base.
 BASE_ARGUMENTS = (
@@ -62,11 +61,9 @@ NOT_FOR_THE_BASE = (
     *("trust_remote_code", "adapter_kwargs", "_from_auto", "_commit_hash", "code_revision"),
     *("use_safetensors", "weights_only"),
 )
-#: What the Trainer and accelerate read off a model about its quantization and placement.
-OUTER_ATTRIBUTES = (
-    *("is_quantized", "hf_quantizer", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit"),
-    "hf_device_map",
-)
+#: What the Trainer and accelerate read off the outer model about its quantization and placement.
+OUTER_ATTRIBUTES = ("is_quantized", "hf_quantizer", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit")
+OUTER_ATTRIBUTES += ("hf_device_map",)
 
 logger = logging.get_logger(__name__)
 
@@ -109,17 +106,15 @@ class E4SRecModel(Recommender):
         self.input_proj = nn.Linear(config.item_embedding_dim, hidden, **own)
         scored_width = config.vocab_size if config.head == "linear" else config.item_embedding_dim
         self.score = nn.Linear(hidden, scored_width, bias=False, **own)
-        for name in ("instruction_ids", "response_ids"):
-            ids = torch.tensor(getattr(config, name), dtype=torch.long, device=tokens.weight.device)
-            self.register_buffer(name, ids, persistent=False)
+        for name, ids in (("instruction_ids", config.instruction_ids), ("response_ids", config.response_ids)):
+            self.register_buffer(name, torch.tensor(ids, dtype=torch.long, device=own["device"]), persistent=False)
         for module in self.modules():  # all are: post_init must not do it again
             module._is_hf_initialized = True  # type: ignore[assignment]
         self.post_init()
         make_trained_weights_float32(self)
         self.reader: Any = PlainReader()
         self.has_base_dropout = False  # set by the training code, which puts it in
-        self._unmerged_weights: dict[str, Tensor] = {}  # of the layers that LoRA is merged into
-        # the Trainer looks for quantization and placement on the outer model only
+        self.unmerged_weights: dict[str, Tensor] = {}  # of the layers that LoRA is merged into
         for name in OUTER_ATTRIBUTES:
             if hasattr(base, name):
                 setattr(self, name, getattr(base, name))
@@ -134,7 +129,7 @@ class E4SRecModel(Recommender):
         tokenizer: PreTrainedTokenizerBase | None = None,
         **config: Any,
     ) -> "E4SRecModel":
-        """Make a fresh model to train.
+        """Make a fresh model, in training mode.
 
         Args:
             base_model: Hub id, folder, or a loaded model, which is frozen: its weights are shared with any number of
@@ -144,9 +139,6 @@ class E4SRecModel(Recommender):
             tokenizer: The text tokenizer of the base, for the prompt. By default the one beside the base.
             config: Fields of [`E4SRecConfig`]; ``dtype``, ``device_map``, ``quantization_config``, … of the base; and
                 where to fetch it from (``cache_dir``, ``token``, …).
-
-        Returns:
-            A model in training mode.
 
         Raises:
             ValueError: If the item vectors are not finite, the base is no decoder, or the prompt has no tokenizer.
@@ -162,13 +154,8 @@ class E4SRecModel(Recommender):
         revision, tuning = config.pop("base_model_revision", None), config.get("tuning", "lora")
         base = open_base(base_model, revision, tuning=tuning, **base_arguments, **hub_arguments)
         name, commit = origin(base)
-        settings = cls.config_class(
-            base_model_name_or_path=name,
-            base_model_revision=commit or revision,
-            vocab_size=table.shape[0],
-            item_embedding_dim=table.shape[1],
-            **config,
-        )
+        config |= {"vocab_size": table.shape[0], "item_embedding_dim": table.shape[1]}
+        settings = cls.config_class(base_model_name_or_path=name, base_model_revision=commit or revision, **config)
         if "target_modules" not in (config.get("lora") or {}):
             settings.lora["target_modules"] = default_target_modules(base)
         if settings.tuning == "full":
@@ -178,10 +165,7 @@ class E4SRecModel(Recommender):
         if settings.instruction or settings.response:
             if tokenizer is None:
                 if name is None:
-                    raise ValueError(
-                        "The base was created in memory, so its tokenizer is not known: pass tokenizer=, or a prompt "
-                        'without text (instruction="", response="").'
-                    )
+                    raise ValueError('The base is from memory: pass its tokenizer=, or instruction="", response="".')
                 tokenizer = AutoTokenizer.from_pretrained(
                     name, revision=commit or revision, trust_remote_code=False, **hub_arguments
                 )
@@ -207,7 +191,7 @@ class E4SRecModel(Recommender):
         output_loading_info: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Load an adapter onto its base, or onto another one that fits.
+        """Load an adapter onto its base, or onto another one that fits, in evaluation mode.
 
         Args:
             pretrained_model_name_or_path: Hub id or folder of the adapter.
@@ -220,17 +204,13 @@ class E4SRecModel(Recommender):
             kwargs: ``dtype``, ``device_map``, ``quantization_config``, ``attn_implementation``, ``max_memory``, … go
                 to the base; ``revision``, ``token``, ``cache_dir``, … say which adapter; others override the config.
 
-        Returns:
-            The model, in evaluation mode.
-
         Raises:
             OSError: If the adapter or its base cannot be found.
             ValueError: If the base does not fit, or a tensor is missing, surplus or misshapen; every one is named.
             TypeError: If an argument is not known.
         """
         hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
-        commit = hub_commit(str(pretrained_model_name_or_path), **hub_arguments)
-        if commit is not None:
+        if (commit := hub_commit(str(pretrained_model_name_or_path), **hub_arguments)) is not None:
             hub_arguments["revision"] = commit  # all files of one commit, whatever is pushed meanwhile
         if "torch_dtype" in kwargs:  # the older name
             kwargs.setdefault("dtype", kwargs.pop("torch_dtype"))
@@ -247,8 +227,7 @@ class E4SRecModel(Recommender):
         dtype = base_arguments.get("dtype") or config.dtype or "auto"
         base_arguments["dtype"] = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
         config._attn_implementation = base_arguments.setdefault("attn_implementation", config._attn_implementation)
-        config._commit_hash = commit
-        config.name_or_path = str(pretrained_model_name_or_path)
+        config._commit_hash, config.name_or_path = commit, str(pretrained_model_name_or_path)
         weights_file = str(cached_file(pretrained_model_name_or_path, WEIGHTS_NAME, **hub_arguments))
 
         base = None
@@ -263,6 +242,7 @@ class E4SRecModel(Recommender):
         model = cls(config, base)
         tensors = model.state_dict()
         load_strictly(model, weights_file, {key: tensors[key] for key in model.saved_keys()})
+        check_saved(weights_file, getattr(config, "weights_digest", None))
         if config.tuning == "full" and base_arguments["dtype"] != "auto":
             model.base.to(base_arguments["dtype"])
         if config.tuning == "full" and "device_map" in base_arguments:
@@ -350,8 +330,8 @@ class E4SRecModel(Recommender):
         if labels is None:
             vectors = self.history_vectors(*self.known_histories(input_ids, attention_mask))
             return CausalLMOutput(logits=catalogue_scores(vectors, self.scoring_parts))  # type: ignore[arg-type]
-        if self.training and self._unmerged_weights:
-            raise RuntimeError("The adapter is merged into the base, where nothing trains it: unmerge_adapter() first.")
+        if self.training and self.unmerged_weights:
+            raise RuntimeError("The adapter is merged into the base, where nothing trains it: unmerge it first.")
         if self.training and self.config.base_dropout and not self.has_base_dropout:
             raise RuntimeError("base_dropout is for training with e4srec_hf: prepare_for_training(model) puts it in.")
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")
@@ -386,40 +366,6 @@ class E4SRecModel(Recommender):
         """``(rows, items)`` ids to ``(rows, items, hidden)``."""
         vectors = F.dropout(self.item_embeddings(ids), self.config.item_dropout, self.training)
         return self.input_proj(vectors).to(text_embeddings(self.base).weight.dtype)
-
-    def merge_adapter(self) -> None:
-        """Fold the LoRA weights into the base, which is then as fast as without them.
-
-        The layers with LoRA get weights of their own, so that no other adapter on this base sees it; the old ones are
-        kept in main memory. In a half-precision base the sum is rounded, and scores change a little.
-
-        Raises:
-            ValueError: If there is no LoRA, the base is quantized, or LoRA has biases (``lora_bias``).
-        """
-        if getattr(self.base, "is_quantized", False):
-            raise ValueError("LoRA cannot be merged into a quantized base: load it with dtype= instead.")
-        layers = dict(lora_layers(self.base))
-        if not layers:
-            raise ValueError('There is no LoRA to merge: the base was trained whole (tuning="full").')
-        if self.config.lora.get("lora_bias"):
-            raise ValueError("LoRA with biases of its own (lora_bias) cannot be merged: use it unmerged.")
-        for name, layer in layers.items():
-            if name not in self._unmerged_weights:
-                below = layer.get_base_layer()
-                self._unmerged_weights[name] = below.weight.detach().to("cpu", copy=True)
-                below.weight = nn.Parameter(below.weight.detach().clone(), requires_grad=False)
-                layer.merge()
-
-    def unmerge_adapter(self) -> None:
-        """Take the LoRA weights out of the base again: it is bit for bit what it was before [`merge_adapter`].
-
-        The layers that were merged keep weights of their own.
-        """
-        for name, layer in lora_layers(self.base):
-            if name in self._unmerged_weights:
-                layer.unmerge()
-                with torch.no_grad():  # subtracting leaves rounding errors
-                    layer.get_base_layer().weight.copy_(self._unmerged_weights.pop(name))
 
 
 E4SRecModel.register_for_auto_class("AutoModel")

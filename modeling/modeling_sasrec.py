@@ -20,6 +20,7 @@ from .histories import (
 )
 from .ranking import catalogue_scores
 from .recommender import Recommender
+from .saving import WEIGHTS_NAME, check_saved
 
 
 class SASRecBlock(nn.Module):
@@ -94,6 +95,9 @@ class SASRecModel(Recommender):
             raise ValueError(
                 f"The weights of {pretrained_model_name_or_path} do not fit SASRec:\n  " + "\n  ".join(problems)
             )
+        file = os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or "", WEIGHTS_NAME)
+        if os.path.isfile(file):
+            check_saved(file, getattr(model.config, "weights_digest", None))
         for parameter in model.parameters():  # off the mapped file, whose alignment changes the last bit of a product
             parameter.data = parameter.data.clone()
         return (model, info) if wants_info else model

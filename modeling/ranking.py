@@ -20,16 +20,10 @@ class Recommendations(NamedTuple):
 
 
 def catalogue_scores(vectors: Tensor, parts: Iterable[Tensor]) -> Tensor:
-    """Products of the vectors of histories and items, in float32, under autocast too: half precision makes ties.
+    """Products of the ``(rows, width)`` vectors of histories and those of items: ``(rows, vocab)``.
 
-    Each part is multiplied separately, because with more columns the last bit of a score may change.
-
-    Args:
-        vectors: ``(rows, width)``.
-        parts: ``(items, width)`` each: the scoring vectors in the parts that the catalogue grew by.
-
-    Returns:
-        ``(rows, vocab)``.
+    They are in float32, under autocast too: half precision makes ties. Each of the ``(items, width)`` parts that the
+    catalogue grew by is multiplied separately, because with more columns the last bit of a score may change.
     """
     with torch.autocast(vectors.device.type, enabled=False):
         scores = [vectors.float() @ part.float().T for part in parts]
@@ -104,9 +98,9 @@ def best_items(
     Args:
         chunks: First item id and ``(rows, chunk)`` scores of each chunk, which are overwritten.
         top_k: How many.
-        seen: As for [`mask_ineligible_items`], like the rest.
-        candidates: Item ids to choose from.
-        retired: Item ids to hide in every row.
+        seen: As for [`mask_ineligible_items`].
+        candidates: Likewise.
+        retired: Likewise.
     """
     best: list[tuple[Tensor, Tensor]] = []
     for first, scores in chunks:

@@ -117,7 +117,7 @@ class PlainReader:
     def read(
         self, task: ReadingTask, ids: Tensor, project: Callable[[Tensor], Tensor], rows: Tensor, preceding: Tensor
     ) -> Tensor:
-        """The hidden state that scores each target.
+        """The ``(targets, hidden)`` states that score the targets.
 
         Args:
             task: The base, its prompt and the length of histories.
@@ -125,9 +125,6 @@ class PlainReader:
             project: Takes ids to vectors of the base's width and dtype.
             rows: ``(targets,)`` row of each target, in ascending order.
             preceding: ``(targets,)`` number of known items before it, ascending within a row.
-
-        Returns:
-            ``(targets, hidden)``.
         """
         if not len(rows):  # trained weights get a gradient all the same: other processes may wait for it
             nothing = ids.new_zeros(1, 1)
@@ -176,7 +173,7 @@ class PlainReader:
 def read_rows(
     base: PreTrainedModel, before: Tensor | ReadInstruction, items: Tensor, n_items: Tensor, response: Tensor
 ) -> Tensor:
-    """Run the base over rows of instruction, items and response, and take the last state of each.
+    """The ``(rows, hidden)`` last states of the base over rows of instruction, items and response.
 
     Args:
         base: The base.
@@ -184,9 +181,6 @@ def read_rows(
         items: ``(rows, items, hidden)`` projected items, right-padded.
         n_items: ``(rows,)`` how many of them count.
         response: ``(tokens, hidden)``.
-
-    Returns:
-        ``(rows, hidden)``.
     """
     embeds = torch.cat([items, response.expand(len(items), -1, -1)], dim=1)  # (rows, items + response, hidden)
     length = n_items + len(response)  # (rows,)

@@ -1,13 +1,22 @@
 """Saving and strict loading: one safetensors file, never half-written, never quietly incomplete."""
 
+import glob
+import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,9 +24,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 WEIGHTS_NAME = "model.safetensors"
+#: In the name of a folder where files are written before they move.
+STAGE = ".e4srec-saving-"
 #: Files of the item tokenizer.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 #: Files of a base inside an adapter's repo.
@@ -25,31 +36,76 @@ BASE_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 #: Options of `PreTrainedModel.save_pretrained` without a meaning for one small file.
 WITHOUT_MEANING = {"max_shard_size", "safe_serialization", "save_peft_format", "save_original_format"}
 
+logger = logging.get_logger(__name__)
+
 
 @contextmanager
 def staged_directory(directory: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a folder beside ``directory`` whose files move there once the block has ended without an error.
+    """Yield a folder whose files move to ``directory`` once the block has ended without an error.
 
-    A new ``directory`` appears whole. In one that exists, each file is replaced whole, and other files stay.
+    A new ``directory`` appears whole. In one that exists, each file is replaced whole, and other files stay. Files get
+    the umask's mode. What a killed process left is removed.
     """
-    final = Path(directory).absolute()
+    final = Path(os.path.realpath(directory))  # a link stays
     if final.exists() and not final.is_dir():
         raise NotADirectoryError(f"{final} is a file; a folder is needed to save to")
     final.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    beside = f".{final.name}{STAGE}"
+    for left in [*final.glob(f"{STAGE}*"), *final.parent.glob(f"{glob.escape(beside)}*")]:
+        with _locked(left) as held:
+            if held:
+                shutil.rmtree(left)
+    # inside a folder that exists: it may be a mount point, where nothing can be renamed to from outside
+    place, prefix = (final, STAGE) if final.is_dir() else (final.parent, beside)
+    stage = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
     try:
-        yield stage
-        os.umask(umask := os.umask(0))
-        stage.chmod(0o777 & ~umask)  # mkdtemp makes a private folder
-        if not final.exists():
-            stage.rename(final)
-            return
-        for file in sorted(path for path in stage.rglob("*") if path.is_file()):
-            target = final / file.relative_to(stage)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, target)
+        with _locked(stage):
+            yield stage
+            (plain := stage / ".mode").touch()
+            mode = stat.S_IMODE(plain.stat().st_mode)  # safetensors and mkdtemp make private files and folders
+            plain.unlink()
+            for path in (stage, *stage.rglob("*")):
+                executable = (mode & 0o444) >> 2 | path.stat().st_mode & stat.S_ISGID if path.is_dir() else 0
+                path.chmod(mode | executable)
+            if not final.is_dir():
+                stage.rename(final)
+                return
+            # weights first and config last: if a process dies in between, they do not fit together
+            files = [path for path in stage.rglob("*") if path.is_file()]
+            for file in sorted(files, key=lambda file: (file.name == "config.json", file.name != WEIGHTS_NAME, file)):
+                target = final / file.relative_to(stage)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a folder until the block ends or the process dies; false where another process does, or it is a link."""
+    with ExitStack() as opened:
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+            opened.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except (OSError, AttributeError):  # Windows has none of these: what a killed process left stays there
+            held = False
+        yield held
+
+
+def check_saved(weights_file: str | os.PathLike[str], recorded: str | None) -> None:
+    """Raise a `ValueError` if files of two saves are in a folder, as a process leaves it that is killed in between."""
+    if recorded not in (None, weights_digest(weights_file)):
+        raise ValueError(
+            f"{weights_file} and its config.json are of different saves: get both from one, or delete weights_digest."
+        )
+
+
+def weights_digest(file: str | os.PathLike[str]) -> str:
+    """A digest of a file's size and first 16 MiB, where trained weights are."""
+    with open(file, "rb") as stream:
+        return hashlib.sha256(b"%d " % os.path.getsize(file) + stream.read(2**24)).hexdigest()[:32]
 
 
 def compare_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int | None, ...]]) -> list[str]:
@@ -57,20 +113,17 @@ def compare_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, 
     problems = [f"missing: {name}" for name in expected if name not in found]
     problems += [f"surplus: {name}" for name in found if name not in expected]
     for name, shape in expected.items():
-        if name in found and (
-            len(found[name]) != len(shape)
-            or any(want not in (None, got) for want, got in zip(shape, found[name], strict=True))
-        ):
+        fits = [want in (None, got) for want, got in zip_longest(shape, found.get(name, shape), fillvalue=-1)]
+        if not all(fits):
             want = tuple("any" if size is None else size for size in shape)
             problems.append(f"misshapen: {name} is {found[name]} in the file, the model needs {want}")
     return problems
 
 
 def load_strictly(model: nn.Module, file: str | os.PathLike[str], expected: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of a safetensors file, which must hold exactly the ``expected`` ones, into ``model``.
+    """Copy the tensors of a safetensors file into ``model``.
 
-    Raises:
-        ValueError: If a tensor is missing, surplus or misshapen; every one of them is named.
+    It is a `ValueError` that names each tensor if they are not exactly the ``expected`` ones.
     """
     try:
         stored = safe_open(file, framework="pt")
@@ -107,7 +160,7 @@ class AtomicSaveMixin(PreTrainedModel):
         """Write ``config.json``, ``model.safetensors``, the item tokenizer and the Python files, all or nothing.
 
         Args:
-            save_directory: The folder; created where it does not exist.
+            save_directory: The folder.
             is_main_process: Nothing is written where this is false.
             state_dict: The weights, where a distributed trainer has gathered them.
             push_to_hub: Push afterwards; ``kwargs`` then go to `push_to_hub`, ``repo_id`` among them.
@@ -129,29 +182,34 @@ class AtomicSaveMixin(PreTrainedModel):
             weights = {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
         self.config.architectures = [type(self).__name__]
         self.config.dtype = str(self.dtype).removeprefix("torch.")
+        if tokenizer is not None and len(tokenizer) != self.config.vocab_size:
+            raise ValueError(f"tokenizer has {len(tokenizer)} items and special tokens, not {self.config.vocab_size}.")
         with staged_directory(save_directory) as stage:
             if tokenizer is not None:
                 tokenizer.save_pretrained(stage)
-            elif not Path(save_directory, TOKENIZER_FILES[0]).exists():
-                self._copy_tokenizer(stage)
+            else:
+                self._keep_tokenizer(Path(save_directory), stage)
             custom_object_save(self, stage, config=self.config)  # type: ignore[arg-type]
-            self.config.save_pretrained(stage)
             save_file(weights, stage / WEIGHTS_NAME, metadata={"format": "pt"})
+            self.config.weights_digest = weights_digest(stage / WEIGHTS_NAME)
+            self.config.save_pretrained(stage)
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
 
-    def _copy_tokenizer(self, directory: Path) -> None:
-        """Copy the item tokenizer from where the model was saved or loaded, if it has this catalogue."""
+    def _keep_tokenizer(self, directory: Path, stage: Path) -> None:
+        """Copy the item tokenizer from where the model was saved or loaded, if ``directory`` has none."""
+        here = directory / TOKENIZER_FILES[0]
         try:
-            files = [self.file_beside(name) for name in TOKENIZER_FILES]
+            files = [here] if here.exists() else [self.file_beside(name) for name in TOKENIZER_FILES]
         except OSError:  # the folder or the repo is gone
             return
         if None in files:
             return
-        content = json.loads(Path(str(files[0])).read_text(encoding="utf-8"))
-        if len(content.get("model", {}).get("vocab", ())) == self.config.vocab_size:
+        if len(json.loads(Path(str(files[0])).read_bytes())["model"]["vocab"]) != self.config.vocab_size:
+            logger.warning(f"{files[0]} is for another catalogue than this model: save the tokenizer of its items too.")
+        elif files[0] is not here:
             for file in files:
-                shutil.copy(str(file), directory)
+                shutil.copy(str(file), stage)
 
     def file_beside(self, name: str, token: str | bool | None = None) -> str | None:
         """A file that lies where the model was saved or loaded, in a folder or at a commit on the Hub."""
@@ -163,10 +221,7 @@ class AtomicSaveMixin(PreTrainedModel):
 
 
 def make_trained_weights_float32(model: nn.Module) -> None:
-    """Make every trained weight float32, in memory of its own.
-
-    The alignment of a tensor that is mapped from a file changes the last bit of a matrix product.
-    """
+    """Make every trained weight float32, off the mapped file, whose alignment changes the last bit of a product."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32, copy=True)

@@ -1,5 +1,6 @@
-"""Serving: recommendations of a saved model for raw item ids."""
+"""Serving: recommendations of a saved model for raw item ids, and LoRA merged into the base."""
 
+from .merging import merge_adapter, unmerge_adapter
 from .recommending import Recommended, recommend_items
 
-__all__ = ["Recommended", "recommend_items"]
+__all__ = ["Recommended", "merge_adapter", "recommend_items", "unmerge_adapter"]

@@ -18,6 +18,7 @@ from e4srec_hf.evaluation.popularity import PopularityModel
 from e4srec_hf.evaluation.ranking import evaluate_ranking
 from e4srec_hf.modeling import ranking
 from e4srec_hf.modeling.ranking import catalogue_scores, score_chunks
+from e4srec_hf.serving import merge_adapter, unmerge_adapter
 from e4srec_hf.training.saving import save_trained
 from e4srec_hf.training.trainer import RankingTrainer
 from tests.conftest import ITEM_DIM, VOCAB, random_batch, ranks_of, run_without_package
@@ -371,10 +372,10 @@ def test_a_grown_model_trains_on_and_resumes(kind, make, item_tokenizer, tmp_pat
 
 def test_a_grown_model_folds_its_lora_and_takes_it_out_again(make, item_tokenizer):
     model, ids = make("linear"), torch.tensor([[5, 6, 7]])
-    model.merge_adapter()
+    merge_adapter(model)
     add_items(model, item_tokenizer, NEW_IDS, new_vectors(3))
     merged = model(ids).logits
-    model.unmerge_adapter()
+    unmerge_adapter(model)
     torch.testing.assert_close(model(ids).logits, merged, rtol=1e-4, atol=1e-4)
     assert merged.shape == (1, VOCAB + 3)
 

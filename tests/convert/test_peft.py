@@ -10,6 +10,7 @@ from transformers import AutoModel
 
 from e4srec_hf import E4SRecModel
 from e4srec_hf.convert import export_peft
+from e4srec_hf.serving import merge_adapter
 from tests.conftest import INSTRUCTION, RESPONSE, stir_lora
 
 TEXT = torch.tensor([[5, 6, 7, 8, 9, 3]])
@@ -58,7 +59,7 @@ def test_peft_computes_the_same_hidden_states(trained, base_dir, tmp_path, lora,
 def test_a_merged_adapter_exports_the_same_files(trained, tmp_path):
     model = trained()
     export_peft(model, tmp_path / "before")
-    model.merge_adapter()
+    merge_adapter(model)
     merged = states(model.base)
     export_peft(model, tmp_path / "merged")
     assert torch.equal(states(model.base), merged)

@@ -254,9 +254,7 @@ def test_what_an_earlier_push_sent_and_this_model_has_not_goes_with_the_next_pus
 
 def test_a_tokenizer_of_another_catalogue_is_refused(saved, hub_here, raw_ids):
     model, _ = saved()
-    with pytest.raises(
-        ValueError, match=r"The item tokenizer in .* has 31 tokens, the model 32: it belongs to another"
-    ):
+    with pytest.raises(ValueError, match="tokenizer has 31 items and special tokens, not 32"):
         push(model, REPO, tokenizer=build_item_tokenizer(raw_ids[1:]))
     assert ("model", REPO) not in hub_here.store.repos
 

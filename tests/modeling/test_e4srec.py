@@ -331,14 +331,14 @@ def test_misspelt_settings_are_refused(make_base, item_table, text_tokenizer):
 
 
 def test_an_item_table_of_another_size_is_refused(make_base, item_table, text_tokenizer):
-    with pytest.raises(ValueError, match="item_embeddings have 32 rows, but vocab_size is 40"):
+    with pytest.raises(ValueError, match="item_embeddings have 32 rows of width 12, but vocab_size is 40"):
         E4SRecModel.from_base(make_base(), item_table, tokenizer=text_tokenizer, vocab_size=40)
     with pytest.raises(ValueError, match=r"must have the shape \(vocab, item dimension\), not \(32,\)"):
         E4SRecModel.from_base(make_base(), item_table[:, 0], tokenizer=text_tokenizer)
 
 
 def test_a_base_made_in_memory_needs_a_tokenizer_for_the_prompt(make_base, item_table):
-    with pytest.raises(ValueError, match="its tokenizer is not known: pass tokenizer="):
+    with pytest.raises(ValueError, match="The base is from memory: pass its tokenizer="):
         E4SRecModel.from_base(make_base(), item_table)
 
 
@@ -351,7 +351,7 @@ def test_a_tokenizer_of_another_base_is_refused(make_base, item_table, text_toke
 
 def test_a_base_that_carries_lora_already_is_refused(make_model):
     model = make_model()
-    with pytest.raises(ValueError, match="already carries LoRA"):
+    with pytest.raises(ValueError, match="carries LoRA already"):
         make_model(model.base)
 
 
@@ -379,12 +379,25 @@ def test_the_prompt_of_the_paper_is_the_default():
     [
         ({"head": "mlp"}, 'head must be "linear" or "tied", not \'mlp\''),
         ({"tuning": "prefix"}, 'tuning must be "lora" or "full", not \'prefix\''),
-        ({"vocab_size": 1}, "vocab_size must be at least 2 and item_embedding_dim at least 1; got 1 and 64"),
-        ({"max_history": 0}, "max_history must be at least 1, not 0"),
+        ({"vocab_size": 1}, "vocab_size must be a whole number of at least 2, not 1"),
+        ({"item_embedding_dim": 64.0}, "item_embedding_dim must be a whole number of at least 1, not 64.0"),
+        ({"max_history": 0}, "max_history must be a whole number of at least 1, not 0"),
+        ({"max_history": True}, "max_history must be a whole number of at least 1, not True"),
+        ({"instruction_ids": [3, -1]}, "each of instruction_ids must be a whole number of at least 0, not -1"),
+        ({"response_ids": [3.0]}, r"each of response_ids must be a whole number of at least 0, not 3\.0"),
+        ({"lora": {"r": 0}}, "lora: r must be a whole number of at least 1, not 0"),
+        ({"lora": {"lora_alpha": float("nan")}}, "lora: lora_alpha must be a number above 0, not nan"),
+        ({"lora": {"lora_alpha": 0}}, "lora: lora_alpha must be a number above 0, not 0"),
+        (
+            {"lora": {"target_modules": "(a+)+b"}},
+            r"lora: target_modules must be plain names of layers, not '\(a\+\)\+b'",
+        ),
+        ({"lora": {"exclude_modules": ["q_proj", ".*"]}}, "lora: exclude_modules must be plain names of layers"),
+        ({"lora": {"rank_pattern": {"^(a|a)*$": 3}}}, "lora: rank_pattern must be plain names of layers"),
         ({"projection_init": "zero"}, 'projection_init must be "random" or "orthogonal", not \'zero\''),
         ({"item_dropout": 1.0}, "item_dropout must be at least 0 and below 1, not 1.0"),
         ({"base_dropout": -0.1}, "base_dropout must be at least 0 and below 1, not -0.1"),
-        ({"format_version": 99}, "format_version 99; this code reads versions up to 2"),
+        ({"format_version": 99}, "format_version 99, this code reads up to 2"),
     ],
 )
 def test_settings_that_make_no_model_are_refused(settings, message):

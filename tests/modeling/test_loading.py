@@ -1,10 +1,12 @@
 """Loading takes what users of the Hub pass, and gives the same scores in any process."""
 
+import re
 import shutil
 
 import pytest
 import torch
-from transformers import AutoModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoModelForCausalLM
 
 from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
 from tests.conftest import VOCAB, random_batch
@@ -109,3 +111,41 @@ def test_another_default_dtype_trains_and_recommends(base_dir, item_table, defau
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     assert torch.equal(model.item_embeddings.weight, item_table)
     assert model.recommend(ids, mask).scores.isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def causal_base_dir(base_dir, tmp_path_factory):
+    """A base with the language-modelling head that published ones have."""
+    folder = tmp_path_factory.mktemp("causal") / "base"
+    shutil.copytree(base_dir, folder)
+    AutoModelForCausalLM.from_pretrained(base_dir).save_pretrained(folder)
+    return folder
+
+
+def change_base(base_dir, folder, change):
+    """A copy of the base with other weights."""
+    shutil.copytree(base_dir, folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("model.norm.weight"), "missing: norm.weight"),
+        (lambda w: w.update({"model.norm.weight": torch.ones(3)}), "misshapen: norm.weight"),
+        (
+            lambda w: w.update({"model.layers.2.mlp.up_proj.weight": w["model.layers.1.mlp.up_proj.weight"].clone()}),
+            "surplus: model.layers.2.mlp.up_proj.weight",
+        ),
+        (lambda w: [w.pop(name) for name in list(w) if ".layers.1." in name], "and 1 more"),
+    ],
+    ids=["missing", "misshapen", "surplus layer", "a whole layer"],
+)
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_a_base_is_loaded_strictly(tuning, change, message, causal_base_dir, item_table, tmp_path):
+    base = change_base(causal_base_dir, tmp_path / "base", change)
+    with pytest.raises(ValueError, match=rf"base model .*base' do not fit its config.json:[^§]*{re.escape(message)}"):
+        E4SRecModel.from_base(base, item_table, tuning=tuning)

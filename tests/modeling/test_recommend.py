@@ -12,6 +12,7 @@ from e4srec_hf.evaluation import ranking as evaluation_ranking
 from e4srec_hf.modeling import ranking
 from e4srec_hf.modeling.bases import lora_layers
 from e4srec_hf.modeling.reading import KeptInstruction
+from e4srec_hf.serving import merge_adapter, unmerge_adapter
 from e4srec_hf.training.packed_reading import ReferenceReader
 from tests.conftest import BASE_CONFIGS, VOCAB, random_batch, ranks_of
 
@@ -134,7 +135,7 @@ CHANGES = {
     "writing to .data": write_through_data,
     "loading": load_other_weights,
     "switching LoRA off": switch_off,
-    "merging": lambda model: model.merge_adapter(),
+    "merging": lambda model: merge_adapter(model),
     "half precision": lambda model: model.base.to(torch.bfloat16),
     "the frozen base": lambda model: nn.init.normal_(model.base.layers[0].self_attn.k_proj.weight),
     "the prompt": change_prompt,
@@ -270,14 +271,14 @@ def test_merging_gives_the_same_scores_and_unmerging_the_same_bits(kind, make_mo
     ids, mask = random_batch()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     scores = model(ids, mask).logits
-    model.merge_adapter()
-    model.merge_adapter()  # a second time changes nothing
+    merge_adapter(model)
+    merge_adapter(model)  # a second time changes nothing
     torch.testing.assert_close(model(ids, mask).logits, scores, rtol=1e-4, atol=1e-5 * float(scores.abs().max()))
     changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
     assert changed
     assert all(name.endswith("base_layer.weight") for name in changed)
-    model.unmerge_adapter()
-    model.unmerge_adapter()
+    unmerge_adapter(model)
+    unmerge_adapter(model)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(model(ids, mask).logits, scores)
 
@@ -285,20 +286,20 @@ def test_merging_gives_the_same_scores_and_unmerging_the_same_bits(kind, make_mo
 def test_a_merged_model_saves_what_an_unmerged_one_saves_and_is_not_trained(make_model, tmp_path):
     model = make_model()
     model.save_pretrained(tmp_path / "before")
-    model.merge_adapter()
+    merge_adapter(model)
     model.save_pretrained(tmp_path / "merged")
     before, merged = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("before", "merged"))
     assert before == merged
-    with pytest.raises(RuntimeError, match=r"merged into the base, where nothing trains it: unmerge_adapter\(\) first"):
+    with pytest.raises(RuntimeError, match=r"merged into the base, where nothing trains it: unmerge it first"):
         model.train()(torch.tensor([[3, 4]]), labels=torch.tensor([[3, 4]]))
 
 
 def test_there_must_be_something_to_merge_and_room_for_it(make_model, base_dir, item_table):
     with pytest.raises(ValueError, match="There is no LoRA to merge"):
-        make_model(tuning="full").merge_adapter()
+        merge_adapter(make_model(tuning="full"))
     with pytest.raises(ValueError, match=r"LoRA with biases of its own \(lora_bias\) cannot be merged"):
-        make_model("gpt2", lora={"r": 4, "lora_bias": True}).merge_adapter()
+        merge_adapter(make_model("gpt2", lora={"r": 4, "lora_bias": True}))
     model = make_model()
     model.base.is_quantized = True
     with pytest.raises(ValueError, match="LoRA cannot be merged into a quantized base"):
-        model.merge_adapter()
+        merge_adapter(model)

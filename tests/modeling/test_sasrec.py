@@ -205,8 +205,11 @@ def test_a_pickled_sasrec_is_never_read(tmp_path):
     [
         ({"loss": "hinge"}, 'loss must be "ce", "sampled_softmax" or "bce"'),
         ({"hidden_size": 10, "num_attention_heads": 3}, "10 is not a multiple of num_attention_heads 3"),
-        ({"max_history": 0}, "max_history must be at least 1"),
-        ({"num_negatives": 0}, "num_negatives must be at least 1"),
+        ({"max_history": 0}, "max_history must be a whole number of at least 1, not 0"),
+        ({"num_negatives": 0}, "num_negatives must be a whole number of at least 1, not 0"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be a whole number of at least 1, not 0"),
+        ({"hidden_size": 8.0}, "hidden_size must be a whole number of at least 1, not 8.0"),
+        ({"dropout": 1}, "dropout must be at least 0 and below 1, not 1"),
     ],
 )
 def test_settings_that_make_no_model_are_refused(settings, message):

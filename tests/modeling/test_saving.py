@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 import textwrap
 
 import pytest
@@ -10,7 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from e4srec_hf import E4SRecConfig, E4SRecModel
+from e4srec_hf import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
+from e4srec_hf.catalogue import add_items
+from e4srec_hf.data import build_item_tokenizer
 from e4srec_hf.modeling.bases import recorded_base
 from e4srec_hf.modeling.saving import staged_directory
 from e4srec_hf.training.tiny_base import make_tiny_base
@@ -128,7 +133,7 @@ def test_a_base_named_by_a_relative_path_is_found_from_anywhere(saved, base_dir,
 
 
 def test_a_base_that_is_said_to_be_inside_the_folder_must_be_there(tmp_path):
-    with pytest.raises(ValueError, match=r"on a base inside it \(./base\), which is not there: pass base_model="):
+    with pytest.raises(ValueError, match=r"its base is inside it \(./base\), where it is not: pass base_model="):
         recorded_base(E4SRecConfig(base_model_name_or_path="./base"), tmp_path)
     with pytest.raises(ValueError, match=r"its base is ./../elsewhere, which leads out of it: do not trust it"):
         recorded_base(E4SRecConfig(base_model_name_or_path="./../elsewhere"), tmp_path)
@@ -213,7 +218,7 @@ def test_a_base_of_another_hidden_size_is_refused(saved, tmp_path):
     _, directory = saved()
     other = make_tiny_base(tmp_path / "wide", hidden_size=64)
     with pytest.raises(
-        ValueError, match=r"wide has hidden size 64, but this adapter was trained on a base with hidden size 32"
+        ValueError, match=r"wide has hidden size 64, but this adapter was trained with 32"
     ):
         AutoModel.from_pretrained(directory, base_model=other)
 
@@ -270,7 +275,7 @@ def test_a_tensor_that_is_missing_surplus_or_misshapen_is_named(change, message,
 def test_a_config_of_a_newer_format_is_refused(saved):
     _, directory = saved()
     change_config(directory, format_version=3)
-    with pytest.raises(ValueError, match="format_version 3; this code reads versions up to 2"):
+    with pytest.raises(ValueError, match="format_version 3, this code reads up to 2"):
         AutoModel.from_pretrained(directory)
 
 
@@ -343,6 +348,171 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(NotADirectoryError, match="out is a file"), staged_directory(tmp_path / "out"):
         pass
+
+
+def modes(folder):
+    return {str(path.relative_to(folder)): oct(path.stat().st_mode & 0o777) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750), (0, 0o666, 0o777)])
+def test_files_and_folders_get_the_mode_that_the_umask_gives(umask, file, folder, saved, tmp_path):
+    before = os.umask(umask)
+    try:
+        _model, directory = saved()
+        with staged_directory(tmp_path / "new") as stage:
+            (stage / "below").mkdir()
+            save_file({"a": torch.zeros(1)}, stage / "below" / "weights.safetensors")
+    finally:
+        os.umask(before)
+    assert set(modes(directory).values()) == {oct(file)}
+    assert modes(tmp_path / "new") == {"below": oct(folder), "below/weights.safetensors": oct(file)}
+    assert (tmp_path / "new").stat().st_mode & 0o777 == folder
+
+
+def test_a_model_is_saved_into_a_mount_point(saved, tmp_path):
+    volume, script = tmp_path / "volume", tmp_path / "save.py"
+    volume.mkdir()
+    _model, directory = saved()
+    script.write_text(
+        f"""
+        from transformers import AutoModel
+        import e4srec_hf, torch
+        model = AutoModel.from_pretrained({str(directory)!r})
+        for _ in range(2):  # into an empty folder, and over a model
+            model.save_pretrained({str(volume)!r})
+        again = AutoModel.from_pretrained({str(volume)!r})
+        assert torch.equal(again.score.weight, model.score.weight)
+        """.replace("\n        ", "\n")
+    )
+    mounted = f"mount -t tmpfs tmpfs {volume} && {sys.executable} {script} && ls -A {volume}"
+    if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", volume], capture_output=True).returncode:
+        pytest.skip("this account may not mount")
+    done = subprocess.run(["unshare", "-m", "sh", "-c", mounted], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == sorted(path.name for path in directory.iterdir())
+
+
+def test_a_folder_whose_parent_takes_no_files_is_saved_to(saved, tmp_path, monkeypatch):
+    model, directory = saved()
+
+    def refuse_parent(make=tempfile.mkdtemp, **arguments):
+        assert arguments["dir"] != tmp_path, "the parent is not writable"
+        return make(**arguments)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse_parent)
+    model.save_pretrained(directory)
+
+
+def test_a_link_to_a_folder_stays_a_link(saved, tmp_path):
+    model, _directory = saved()
+    (tmp_path / "link").symlink_to(tmp_path / "target")  # which does not exist yet
+    for _ in range(2):
+        model.save_pretrained(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "target" / "config.json").is_file()
+
+
+KILLED = """
+import os, sys
+from e4srec_hf.modeling.saving import staged_directory
+with staged_directory(sys.argv[1]) as stage:
+    (stage / "a").write_text("new")
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("kept", [{"a": "old"}, {}], ids=["over another", "a new folder"])
+def test_the_next_save_clears_what_was_killed_while_it_wrote(kept, tmp_path):
+    folder = tmp_path / "mo[d]el"
+    for name, text in kept.items():
+        folder.mkdir()
+        (folder / name).write_text(text)
+    assert subprocess.run([sys.executable, "-c", KILLED, folder]).returncode == -9
+    assert len([*tmp_path.rglob("*e4srec-saving-*")]) == 1
+    with staged_directory(folder) as stage:
+        (stage / "b").write_text("newer")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"b": "newer", **kept}
+    assert [*tmp_path.iterdir()] == [folder]
+
+
+@pytest.mark.parametrize("moved", [1, 2, 7, -1])
+def test_a_folder_is_refused_if_a_save_died_while_its_files_moved(moved, saved, item_tokenizer, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def replace(source, target, replace=os.replace, moves=[]):  # noqa: B006 - one list for all calls
+        moves.append(target)
+        if len(moves) > moved % n_files:
+            raise Killed
+        replace(source, target)
+
+    model, directory = saved()
+    model.save_pretrained(directory, tokenizer=item_tokenizer)
+    n_files = len([*directory.iterdir()])
+    model.config.max_history = 7
+    model.score.weight.data += 1
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", replace)
+        with pytest.raises(Killed):
+            model.save_pretrained(directory, tokenizer=item_tokenizer)
+    with pytest.raises(ValueError, match=r"its config\.json are of different saves"):
+        AutoModel.from_pretrained(directory)
+    model.save_pretrained(directory, tokenizer=item_tokenizer)
+    assert AutoModel.from_pretrained(directory).config.max_history == 7
+
+
+def test_a_save_clears_no_folder_of_one_that_is_under_way_and_follows_no_link(tmp_path):
+    folder, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "mine").touch()
+    (folder / ".e4srec-saving-link").symlink_to(elsewhere)
+    with staged_directory(folder) as first:
+        (first / "a").write_text("first")
+        with staged_directory(folder) as second:
+            (second / "b").write_text("second")
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {"a", "b"}
+    assert (elsewhere / "mine").is_file()
+
+
+@pytest.mark.parametrize("kind", ["e4srec", "sasrec"])
+def test_a_folder_with_files_of_two_saves_is_refused(kind, make_model, base_dir, tmp_path):
+    def save(name, max_history):
+        if kind == "sasrec":
+            model = SASRecModel(SASRecConfig(vocab_size=VOCAB, hidden_size=8, dropout=max_history / 100))
+        else:
+            model = make_model(base_dir, max_history=max_history)
+            model.score.weight.data *= max_history
+        model.save_pretrained(tmp_path / name)
+
+    save("old", 20)
+    save("new", 10)
+    AutoModel.from_pretrained(tmp_path / "old")
+    shutil.copy(tmp_path / "new" / "config.json", tmp_path / "old")
+    with pytest.raises(ValueError, match=r"its config\.json are of different saves"):
+        AutoModel.from_pretrained(tmp_path / "old")
+
+
+def test_a_setting_changed_in_config_json_is_no_other_save(saved):
+    _model, directory = saved()
+    change_config(directory, max_history=3)
+    assert AutoModel.from_pretrained(directory).config.max_history == 3
+
+
+def test_a_tokenizer_of_another_catalogue_is_not_saved(saved, item_tokenizer, tmp_path):
+    model, _directory = saved()
+    other = build_item_tokenizer(["a", "b"])
+    with pytest.raises(ValueError, match=f"tokenizer has 4 items and special tokens, not {VOCAB}"):
+        model.save_pretrained(tmp_path / "other", tokenizer=other)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_tokenizer_that_no_longer_fits_is_named_when_the_model_is_saved(saved, item_tokenizer, propagating, caplog):
+    model, directory = saved()
+    model.save_pretrained(directory, tokenizer=item_tokenizer)
+    add_items(model, item_tokenizer, ["one more"], torch.ones(1, ITEM_DIM))
+    model.save_pretrained(directory)
+    assert "tokenizer.json is for another catalogue than this model" in caplog.text
 
 
 @pytest.mark.slow

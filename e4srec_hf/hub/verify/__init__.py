@@ -24,7 +24,7 @@ from .released_code import check_code
 from .sources import Source, UnreadableError, open_source
 from .tokenizers import check_tokenizer
 from .training_folders import as_pushed
-from .weights import check_figures, check_values, check_weights
+from .weights import check_figures, check_same_save, check_values, check_weights
 
 __all__ = ["Finding", "Verification", "verify"]
 
@@ -80,6 +80,7 @@ def verify(
         findings += check_weights(header, config, content, base)
     if not any(finding.kind == "failed" for finding in findings):  # what takes long comes last
         findings += check_values(repo, sorted(path for path in repo.files if path.endswith(".safetensors")))
+        findings += check_same_save(repo, content)
         findings += check_figures(repo, documents.get(EVALUATION_NAME))
     return Verification(repo.name, repo.commit, release, in_order(findings))
 

@@ -73,7 +73,7 @@ OWN: dict[str, Check] = {
 #: Fields that `transformers` writes for any model and that refer to no file, repo or code.
 GENERAL: dict[str, Check] = {
     **dict.fromkeys(("architectures", "auto_map", "dtype", "model_type", "torch_dtype"), lambda value: True),
-    "transformers_version": lambda value: isinstance(value, str),
+    **dict.fromkeys(("transformers_version", "weights_digest"), lambda value: isinstance(value, str)),
     "format_version": _whole(1, 2**31),  # the class names a newer one
     "pad_token_id": _one_of(0),
     **dict.fromkeys(("bos_token_id", "eos_token_id"), _optional(_TOKEN)),

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ...evaluation.fingerprint import file_fingerprint
 from ...files import CONFIG_NAME, EVALUATION_NAME
 from ...modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
-from ...modeling.saving import WEIGHTS_NAME, compare_shapes
+from ...modeling.saving import WEIGHTS_NAME, check_saved, compare_shapes
 from .base_weights import bounded_modules
 from .configs import dtype_of
 from .findings import Finding, failed, note, unchecked
@@ -65,6 +65,16 @@ def check_values(source: Source, paths: Iterable[str]) -> Iterator[Finding]:
                 yield failed(path, f"{name} has NaN or infinity", "Every score would become NaN.")
         except (OSError, UnreadableError) as error:
             yield unchecked(path, "its values could not be read", str(error))
+
+
+def check_same_save(source: Source, content: Any) -> Iterator[Finding]:
+    """Check that config and weights are of one save: the config has a digest of its weights."""
+    try:
+        check_saved(source.local(WEIGHTS_NAME), content.get("weights_digest"))
+    except ValueError as error:
+        yield failed("config.json", "is of another save than the weights", str(error))
+    except (OSError, UnreadableError) as error:
+        yield unchecked("config.json", "could not be compared with the weights", str(error))
 
 
 def check_figures(source: Source, evaluation: Any) -> Iterator[Finding]:
