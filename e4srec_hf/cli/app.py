@@ -80,6 +80,7 @@ def _with_flags(message: str, command: str) -> str:
     for parameter in parameters:
         flag = next((name for name in parameter.opts if name.startswith("--")), None)
         if flag is not None:
+            message = re.sub(rf"\b{parameter.name}=(?=\w)", f"{flag} ", message)  # with a value
             message = re.sub(rf"\b{parameter.name}=(<[^>]*>)?( to from_pretrained)?", flag, message)
     return message
 

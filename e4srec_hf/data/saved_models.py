@@ -80,7 +80,8 @@ def _config_of(name: str, **hub_arguments: Any) -> dict[str, Any]:
     if os.path.isfile(name):
         raise NotADirectoryError(f"{name} is a file; expected the folder of a saved model.")
     if os.path.isdir(name) and not Path(name, CONFIG_NAME).is_file():
-        inside = sorted(str(file.parent) for file in Path(name).glob(f"*/{CONFIG_NAME}"))
+        configs = Path(name).glob(f"*/{CONFIG_NAME}")
+        inside = sorted(str(file.parent) for file in configs if read_json(file).get("model_type") in MODEL_FILES)
         where = f": did you mean {inside[-1]}?" if inside else f": it has no {CONFIG_NAME}."
         raise ValueError(f"{name} holds no model itself{where}")
     content = read_json(str(cached_file(name, CONFIG_NAME, **hub_arguments)))

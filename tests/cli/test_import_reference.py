@@ -67,7 +67,7 @@ def test_messages_name_flags(imported, files, base_dir, tmp_path):
     assert "pass the folder that the reference saved its LoRA weights to with --lora." in fail(
         *imported, tmp_path / "adapter.pth"
     )
-    assert "lora_alpha=" not in fail(*imported, files, "--lora-alpha", "3")
+    assert "--lora-alpha 3.0 was passed, but " in fail(*imported, files, "--lora-alpha", "3")
     assert "--load-in-4bit and --load-in-8bit exclude each other" in fail(
         *imported, files, "--load-in-4bit", "--load-in-8bit"
     )

@@ -46,7 +46,7 @@ def test_other_folders_are_named(tmp_path, base_dir):
         assert message in refused(tmp_path)
     file.unlink()
     (tmp_path / "sasrec").mkdir()
-    (tmp_path / "sasrec" / "config.json").write_text("{}")
+    (tmp_path / "sasrec" / "config.json").write_text('{"model_type": "sasrec"}')
     assert refused(tmp_path) == f"{tmp_path} holds no model itself: did you mean {tmp_path / 'sasrec'}?"
 
 
