@@ -8,7 +8,21 @@ from .errors import closest
 #: Suffixes of files, which no repo on the Hub has in its name.
 FILE_SUFFIXES = (
     *(".bin", ".npy", ".pkl", ".pt", ".pth", ".safetensors"),
-    *(".csv", ".dat", ".json", ".jsonl", ".parquet", ".tsv", ".txt", ".xls", ".xlsx", ".yaml", ".yml"),
+    *(
+        ".arrow",
+        ".csv",
+        ".dat",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".parquet",
+        ".tsv",
+        ".txt",
+        ".xls",
+        ".xlsx",
+        ".yaml",
+        ".yml",
+    ),
     *(".gz", ".zip"),
 )
 

@@ -15,6 +15,8 @@ from .item_ids import check_type_of_ids
 
 #: Rows that are held as Python objects at a time.
 ROWS_AT_A_TIME = 10_000
+#: How an Arrow file begins, unless it is a stream.
+ARROW_FILE = b"ARROW1"
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
@@ -84,6 +86,19 @@ def parquet_rows(path: str | os.PathLike[str], columns: Columns, name: str | Non
             yield from _rows_of_batches(batches, columns, name)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{name} cannot be read as Parquet: {error}") from error
+
+
+def arrow_file_rows(path: str | os.PathLike[str], columns: Columns, name: str | None = None) -> Iterator[Row]:
+    """Rows of an Arrow file, which may have the format of a stream; arguments as for [`json_rows`]."""
+    name = name or os.fspath(path)
+    try:
+        with pa.memory_map(os.fspath(path)) as file:
+            is_file = file.read(len(ARROW_FILE)) == ARROW_FILE
+            file.seek(0)
+            table = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{name} cannot be read as Arrow: {error}") from error
+    yield from arrow_rows(table, columns, name)
 
 
 def arrow_rows(table: pa.Table, columns: Columns, name: str) -> Iterator[Row]:

@@ -20,19 +20,21 @@ from datasets import (
     load_from_disk,
 )
 from datasets.exceptions import DatasetGenerationError
+from datasets.packaged_modules.arrow.arrow import Arrow
 from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.parquet.parquet import Parquet
 from datasets.table import InMemoryTable
 
 from .item_ids import as_ids
 from .raw_logs import check_not_raw
-from .rows import ROWS_AT_A_TIME, Columns, Row, arrow_rows, json_rows, parquet_rows, text_rows
+from .rows import ROWS_AT_A_TIME, Columns, Row, arrow_file_rows, arrow_rows, json_rows, parquet_rows, text_rows
 
 SEQUENCE_FEATURES = Features({"user_id": Value("string"), "item_ids": Sequence(Value("string"))})
 
 #: File suffixes to what reads their rows; any other file is read as reference text.
 TABLE_READERS: dict[str, Callable[[Path, Columns], Iterator[Row]]] = {
     ".parquet": parquet_rows,
+    ".arrow": arrow_file_rows,
     ".json": json_rows,
     ".jsonl": json_rows,
     ".ndjson": json_rows,
@@ -43,8 +45,8 @@ def load_sequences(source: str, **columns: str) -> Dataset:
     """Read sequences from a file, a folder or the Hub. Ids stay as they stand there, see [`as_ids`].
 
     Args:
-        source: A reference text file, a ``.parquet`` or ``.jsonl`` file, a folder saved by `datasets`, or a Hub data
-            set (its ``train`` split).
+        source: A reference text file, a ``.parquet``, ``.arrow``, ``.json`` or ``.jsonl`` file, a folder saved by
+            `datasets`, or a Hub data set (its ``train`` split).
         columns: Names of columns, see [`sequences_from_table`]; ignored for reference text.
 
     Returns:
@@ -83,8 +85,8 @@ def _rows_found_by_datasets(source: str, columns: Columns) -> Iterator[Row]:
     It would guess the types of JSON, and cast the ids of all files to the type in the first.
     """
     builder = load_dataset_builder(source)
-    if isinstance(builder, Json | Parquet):
-        read = json_rows if isinstance(builder, Json) else parquet_rows
+    readers = ((Json, json_rows), (Parquet, parquet_rows), (Arrow, arrow_file_rows))
+    if read := next((reader for kind, reader in readers if isinstance(builder, kind)), None):
         names = _whole(builder.config.data_files, source)
         for name, file in zip(names, DownloadManager().download_and_extract(list(names)), strict=True):
             yield from read(file, columns, name)
@@ -111,7 +113,7 @@ def _arrow(table: Dataset) -> pa.Table:
 
 def _has_tables(folder: Path) -> bool:
     """Whether `datasets` finds files in a folder; it would search all folders below for them, which may take long."""
-    suffixes = (*TABLE_READERS, ".csv", ".arrow")
+    suffixes = (*TABLE_READERS, ".csv")
     return any(file.suffix in suffixes for pattern in ("*", "*/*") for file in folder.glob(pattern))
 
 

@@ -157,6 +157,10 @@ def test_ids_of_tables_stay_as_they_stand(tmp_path, kind):
     pq.write_table(table, tmp_path / "log.parquet")
     assert load_sequences(str(tmp_path / "log.parquet")).to_dict() == expected
     assert sequences_from_table(Dataset(table)).to_dict() == expected
+    for name, write in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
+        with write(str(tmp_path / f"{name}.arrow"), table.schema) as file:
+            file.write_table(table)
+        assert load_sequences(str(tmp_path / f"{name}.arrow")).to_dict() == expected
 
 
 @pytest.mark.parametrize("kind", NO_IDS)
@@ -194,6 +198,9 @@ def test_a_broken_parquet_file_is_named(tmp_path):
     pq.write_table(of(WHOLE["text"]), tmp_path / "whole.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-30])
     (tmp_path / "empty.parquet").touch()
+    (tmp_path / "log.arrow").write_bytes(b"u a b\n")
+    with pytest.raises(ValueError, match=r"log.arrow cannot be read as Arrow"):
+        load_sequences(str(tmp_path / "log.arrow"))
     for name in ("cut", "empty"):
         with pytest.raises(ValueError, match=rf"{name}.parquet cannot be read as Parquet"):
             load_sequences(str(tmp_path / f"{name}.parquet"))
