@@ -33,6 +33,9 @@ FORMATS = (
 )
 
 
+JANUARY = "in January 1970"
+
+
 def check_times(
     connection: duckdb.DuckDBPyConnection, files: Sequence[str], source: Source, options: PreparationOptions, now: int
 ) -> None:
@@ -48,10 +51,13 @@ def check_times(
         GROUP BY 1 HAVING 2 * count(moment) > count(*) ORDER BY 1"""
     ).fetchall()
     for number, line, text, time in found:
-        when = "in January 1970" if _number(text) is None else f"before {options.oldest}"
+        when = JANUARY if _number(text) is None else f"before {options.oldest}"
+        advice = _advice(connection, source, options, text, now)
+        if when == JANUARY and options.time_format is None:
+            advice = "Seconds that were read as nanoseconds look so: convert them with their unit"
         raise PreparationError(
             f"{files[number]}: most times are {when}: line {line} has {text!r}, read {_way(options, text)} as "
-            f"{moment(time)}. {_advice(connection, source, options, text, now)}. If the times are that "
+            f"{moment(time)}. {advice}. If the times are that "
             "old, give an earlier date with --oldest."
         )
 
@@ -64,7 +70,8 @@ def time_advice(connection: duckdb.DuckDBPyConnection, source: Source, options: 
         GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"""
     ).fetchall()
     return "".join(
-        f"The time {text!r}, read {_way(options, text)}: {reason}. {_advice(connection, source, options, text, now)}."
+        f"The time {text!r}, read {_way(options, text)}: {reason}. {_advice(connection, source, options, text, now)}"
+        f"{' or --negative-times keep' if reason == BEFORE_1970 else ''}."
         for reason, text in found
     )
 

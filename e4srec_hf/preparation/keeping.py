@@ -45,7 +45,13 @@ def as_texts(keep: Mapping[str, Any] | None) -> dict[str, list[str]]:
 
 
 def keep_rows(source: Source, keep: Mapping[str, Sequence[str]]) -> Source:
-    """The same source, which leaves out rows with other values in these columns. They do not count as invalid."""
+    """The same source, which leaves out rows with other values in these columns. They do not count as invalid.
+
+    Raises:
+        PreparationError: If the source has no columns.
+    """
+    if keep and "line" in source.log.columns:
+        raise PreparationError(f"{source.name} has no columns by which rows could be kept.")
     columns, filters, skips = dict(source.log.columns), [], {}
     names = {alias.casefold(): name for name, aliases in columns.items() for alias in aliases}
     for number, (column, values) in enumerate(keep.items()):

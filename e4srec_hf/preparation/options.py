@@ -25,7 +25,24 @@ CHOICES = {
 #: Options that need times.
 NEED_TIMES = ("ties", "time_unit", "time_format", "negative_times")
 #: Marks of missing values that programs write.
-MISSING = ("NA", "N/A", "#N/A", "<NA>", "NaN", "NaT", "null", "(null)", "None", "nil", "undefined", "\\N")
+MISSING = (
+    *(
+        "NA",
+        "N/A",
+        "n.a.",
+        "#N/A",
+        "#NA",
+        "#N/A N/A",
+        "<NA>",
+        "NaN",
+        "-NaN",
+        "1.#QNAN",
+        "-1.#QNAN",
+        "1.#IND",
+        "-1.#IND",
+    ),
+    *("NaT", "null", "(null)", "<null>", "[null]", "None", "(none)", "<none>", "nil", "undefined", "\\N", '""', "''"),
+)
 
 
 @dataclass(frozen=True)

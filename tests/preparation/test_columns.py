@@ -79,6 +79,14 @@ def test_old_times_have_a_way(tmp_path):
     assert times_of(tmp_path / "written")["u0"][0] == 120 * DAY
 
 
+def test_times_before_1970_have_a_way(tmp_path):
+    log = log_of(tmp_path / "log.csv", [-3_000_000 * n for n in range(36)])
+    with pytest.raises(PreparationError, match=r"time before 1970.*--negative-times keep"):
+        prepare("table", [log], tmp_path / "out")
+    prepare("table", [log], tmp_path / "out", oldest="1900-01-01", negative_times="keep")
+    assert times_of(tmp_path / "out")["u0"] == [-3_000_000 * n for n in reversed(range(6))]
+
+
 def test_one_file_of_two_is_named(tmp_path):
     good = log_of(tmp_path / "good.csv", SECONDS * 3)
     bad = log_of(tmp_path / "bad.csv", [1 + n % 5 for n in range(36)])
@@ -131,7 +139,9 @@ def test_a_time_in_several_columns(separator, row, columns, form, tmp_path):
     assert times_of(tmp_path / "out") == {"u": [1548923415]}
 
 
-@pytest.mark.parametrize("mark", ["NA", "null", "None", "nan", "NaN", "NULL", "N/A", "<NA>", "\\N", " NA ", "NaT"])
+@pytest.mark.parametrize(
+    "mark", ["NA", "null", "None", "nan", "NaN", "NULL", "N/A", "<NA>", "\\N", " NA ", "NaT", "-nan", "#NA"]
+)
 @pytest.mark.parametrize("column", ["user", "item", "time"])
 def test_marks_of_missing_values_are_no_ids(column, mark, tmp_path):
     row = {"user": "u1", "item": "i1", "time": "1500000000"}
@@ -256,6 +266,9 @@ def test_a_value_that_does_not_occur_is_refused_with_those_that_do(tmp_path):
     )
     with pytest.raises(PreparationError, match=message):
         prepare_all("table", [log], tmp_path / "out", keep={"event": ["buy", "purchase"]}, missing=[])
+    (tmp_path / "x.txt").write_text("u a b\n")
+    with pytest.raises(PreparationError, match="text has no columns"):
+        prepare_all("text", [tmp_path / "x.txt"], tmp_path / "out", keep={"event": "buy"})
     with pytest.raises(PreparationError, match="no column 'evnt'"):
         prepare_all("table", [log], tmp_path / "out", keep={"evnt": "buy"})
 
