@@ -1,6 +1,7 @@
 """The commands put together. Their words are read by typer; ``--top-k`` and ``--top_k`` are the same."""
 
 import re
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import typer
@@ -62,6 +63,8 @@ def call_app(argv: list[str]) -> Any:
     """
     if argv and not argv[0].startswith("-"):
         _check_command(argv[0])
+        if argv[0] != "train":  # whose flags are checked with its settings
+            _check_empty(argv)
     try:
         return app(argv or ["--help"], prog_name="e4srec", standalone_mode=False)
     except _UsageError as error:
@@ -90,6 +93,14 @@ def _check_command(name: str) -> None:
     if name.replace("_", "-") not in commands:
         close = closest(name, commands)
         raise UsageError(f"{name}: " + (f"did you mean {close}?" if close else "there is no such command"))
+
+
+def _check_empty(words: list[str]) -> None:
+    """Refuse empty words, as of a variable of the shell that is not set: a path would be the folder one is in."""
+    for option, word in pairwise(words):
+        if not word.strip() and option not in ("--instruction", "--response"):
+            what = option if option.startswith("-") else "an argument"
+            raise UsageError(f"{words[0]}: {what} is empty: is a variable of the shell not set?")
 
 
 def _explain(error: Any) -> NoReturn:

@@ -23,7 +23,7 @@ def evaluate(
     negatives: Annotated[
         str | None, typer.Option(help="Rank among sampled negatives: a file, or how many to draw.")
     ] = None,
-    negatives_seed: Annotated[int, typer.Option(help="Seed of the drawn negatives.")] = 0,
+    negatives_seed: Annotated[int, typer.Option(help="Seed of the drawn negatives.", min=0)] = 0,
     protocol: Annotated[
         Literal["strict", "reference"],
         typer.Option(

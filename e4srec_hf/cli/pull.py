@@ -17,6 +17,8 @@ def pull(
 ) -> None:
     """Download a model from the Hub into a folder. Nothing of it is run."""
     from ..hub.pull import pull as pull_model
+    from ..paths import check_writable
 
+    check_writable(directory, "the folder")
     commit = pull_model(repo_id, directory, revision=revision, token=token)
     show(f"Pulled {repo_id}, commit {commit}, to {directory}")

@@ -104,7 +104,9 @@ def _advice(name: str, training: Mapping[str, Any], n_items: int) -> str:
     made = f"It made {training['steps']:,} steps with a learning rate of at most {training['learning_rate']:g}"
     losses = [entry["loss"] for entry in training["curve"] if "loss" in entry]
     on_validation = [entry[METRIC] for entry in training["curve"] if METRIC in entry]
-    if training["not_finite"] is not None or (losses and losses[-1] > min(losses[0], math.log(n_items))):
+    # one that knows nothing has a loss of log(n_items), or somewhat more before it has learned that
+    diverged = bool(losses) and losses[-1] > min(1.05 * losses[0], 1.5 * math.log(n_items))
+    if training["not_finite"] is not None or diverged:
         return f"{made} and its loss did not fall: the rate is probably too high. Lower {rate}."
     if on_validation and on_validation[-1] < 0.9 * max(on_validation):
         return (

@@ -108,3 +108,30 @@ def test_several_lines_of_an_error_become_one(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     printed = run_both(status=1, command=lambda words: run_command("train.py", offline, words))[1]
     assert printed.startswith("train.py (process 1): We could not connect.")
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["push", "", "org/x"], "an argument"),
+        (["card", " "], "an argument"),
+        (["recommend", "outputs/demo", "--base-model", "", "a"], "--base-model"),
+        (["evaluate", "outputs/demo", "--dataset", ""], "--dataset"),
+        (["prepare", "text", "log.txt", "--output", ""], "--output"),
+        (["pull", "org/x", ""], "an argument"),
+    ],
+)
+def test_an_empty_word_is_not_the_folder_one_is_in(words, what):
+    assert fail(*words, status=2) == f"e4srec: {words[0]}: {what} is empty: is a variable of the shell not set?"
+
+
+def test_a_folder_to_write_to_is_checked_before_anything_is_fetched(tmp_path):
+    (tmp_path / "file").write_text("")
+    for name in ("file", "file/deeper"):
+        shown = fail("pull", "org/x", tmp_path / name)
+        assert shown == f"e4srec: the folder {tmp_path / name}: {tmp_path / 'file'} is no folder; choose another one"
+
+
+def test_a_seed_is_not_negative():
+    shown = fail("evaluate", "outputs/demo", "--dataset", "log.txt", "--negatives-seed", "-1", status=2)
+    assert "'--negatives-seed'" in shown

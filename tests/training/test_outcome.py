@@ -81,7 +81,9 @@ def test_a_random_order_is_recognised_also_where_popularity_is_no_better():
         ({"not_finite": 7}, "had a loss that is not a number up to step 7, on validation"),
         ({"not_finite": 7}, "its loss did not fall: the rate is probably too high. Lower --learning_rate."),
         ({"losses": (5.0, 6.0)}, "Lower --learning_rate."),
-        ({"losses": (math.log(N_ITEMS) + 1,) * 2}, "Lower --learning_rate."),
+        ({"losses": (2 * math.log(N_ITEMS),) * 2}, "Lower --learning_rate."),
+        ({"losses": (math.log(N_ITEMS) + 0.4,) * 2}, "Raise --learning_rate"),  # where it started
+        ({"losses": (math.log(N_ITEMS) + 0.4,), "ndcgs": (0.1,)}, "Raise --learning_rate"),
         ({"ndcgs": (0.2, 0.1)}, "it overfits or learns too fast. Lower --learning_rate, or raise --lora_dropout or"),
         ({"ndcgs": (0.2, 0.19)}, "Raise --learning_rate or --num_train_epochs"),  # still, at a low rate
         ({"losses": (5.0,), "ndcgs": (0.1,)}, "Raise --learning_rate"),
