@@ -118,13 +118,12 @@ class Content:
         """The first bytes, without reading them."""
         return self.stream.peek()[:START]
 
-    def finish(self) -> tuple[dict[str, Any], str | None]:
-        """Read the rest; return hash and size of the file as stored, and the hash of its content if it has any."""
+    def finish(self) -> dict[str, Any]:
+        """Read the rest; return hash and size of the file as stored."""
         for stream in (self.stream, self.raw):
             while stream.read(BLOCK):
                 pass
-        facts = self.facts or {"sha256": self.raw.digest.hexdigest(), "bytes": self.raw.size}
-        return facts, self.unfolded.digest.hexdigest() if self.unfolded.size else None
+        return self.facts or {"sha256": self.raw.digest.hexdigest(), "bytes": self.raw.size}
 
 
 @contextmanager
@@ -244,4 +243,4 @@ def copy_content(content: Content, target: Path) -> dict[str, Any]:
     """Write what is left of a content into a file; return hash and size of the file as stored."""
     with target.open("wb") as file:
         shutil.copyfileobj(content.stream, file, BLOCK)
-    return content.finish()[0]
+    return content.finish()

@@ -1,6 +1,7 @@
 """Turn raw bytes into numbered lines, block by block, and collect the invalid lines."""
 
 import codecs
+import hashlib
 import io
 import itertools
 from collections.abc import Iterator
@@ -50,6 +51,29 @@ class Block:
     bad: list[tuple[int, str, str]]
     has_quotes: bool
     last: bool
+
+
+class TextDigest:
+    """Hash of the lines of a text, whatever its encoding and the ends of its lines; empty lines do not count."""
+
+    def __init__(self) -> None:
+        self.text, self.lengths = hashlib.sha256(), hashlib.sha256()
+        self.is_empty = True
+
+    def taken(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """Yield the same blocks."""
+        for block in blocks:
+            lengths = pc.binary_length(block.lines).to_numpy(zero_copy_only=False)
+            lengths = lengths[lengths > 0]
+            if len(lengths):
+                self.lengths.update(lengths.tobytes())
+                self.text.update(memoryview(block.lines.buffers()[2])[: int(lengths.sum(dtype=np.int64))])
+                self.is_empty = False
+            yield block
+
+    def result(self) -> str | None:
+        """The hash; ``None`` without lines."""
+        return None if self.is_empty else self.text.hexdigest() + self.lengths.hexdigest()
 
 
 def read_lines(

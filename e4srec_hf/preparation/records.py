@@ -19,7 +19,7 @@ from .detection import find_layout
 from .errors import PreparationError
 from .files import READING_ERRORS, file_size, public_name, recorded_name, why_unreadable
 from .json_text import as_json
-from .lines import Block, read_lines
+from .lines import Block, TextDigest, read_lines
 from .options import PreparationOptions
 from .parsing import insert_interactions, insert_sequences, without_marks
 from .source import Log, Source
@@ -174,9 +174,11 @@ def _read_file(
         check_start(content.start, path, encoding)
         if content.start.startswith(PARQUET):
             _read_parquet(connection, content, path, log, number, work, statement)
+            digest: str | None = content.unfolded.digest.hexdigest()
         else:
             blocks = read_lines(content.stream, encoding=encoding, fallback_encoding=log.fallback_encoding)
-            blocks = _with_progress(blocks, content.raw, path, failure)
+            text = TextDigest()
+            blocks = text.taken(_with_progress(blocks, content.raw, path, failure))
             first = next(blocks)
             layout = find_layout(log, first, path)
             batches = layout.batches(itertools.chain([first], blocks), number)
@@ -189,8 +191,8 @@ def _read_file(
                 raise
             finally:
                 connection.unregister("batches")
-        facts, digest = content.finish()
-        return {"name": recorded_name(path), **facts, "content": digest}
+            digest = text.result()
+        return {"name": recorded_name(path), **content.finish(), "content": digest}
 
 
 def _with_progress(blocks: Iterator[Block], raw: HashedStream, path: str, failure: list[Exception]) -> Iterator[Block]:

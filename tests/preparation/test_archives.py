@@ -133,6 +133,18 @@ def test_the_same_content_never_counts_twice(tmp_path):
             prepare_all("table", [log, tmp_path / other], tmp_path / "out")
     with pytest.raises(PreparationError, match="have the same content"):
         prepare_all("table", [tmp_path / "log.csv.gz", tmp_path / "log.zip"], tmp_path / "out")
+    for name, text in {
+        "dos.csv": TABLE.replace("\n", "\r\n").encode(),
+        "mac.csv": TABLE.replace("\n", "\r").encode(),
+        "mark.csv": b"\xef\xbb\xbf" + TABLE.encode().rstrip(),
+        "wide.csv": TABLE.encode("utf-16"),
+        "gaps.csv": TABLE.replace("\n", "\n\n").encode(),
+    }.items():
+        (tmp_path / name).write_bytes(text)
+        with pytest.raises(PreparationError, match=rf"{name} and .*log\.csv have the same content"):
+            prepare_all("table", [log, tmp_path / name], tmp_path / "out")
+    (tmp_path / "near.csv").write_text(TABLE.replace("u,b,2", "u,b,3"))
+    prepare_all("table", [log, tmp_path / "near.csv"], tmp_path / "near")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "empty.csv.gz").write_bytes(gzip.compress(b""))
     prepare_all("table", [log, tmp_path / "empty.csv", tmp_path / "empty.csv.gz"], tmp_path / "out")
