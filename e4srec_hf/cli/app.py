@@ -79,8 +79,8 @@ def call_app(argv: list[str]) -> Any:
 
 def _with_flags(message: str, command: str) -> str:
     """A message of the library with the flags of a command in the place of Python's arguments."""
-    parameters = typer.main.get_command(app).commands[command.replace("_", "-")].params  # type: ignore[attr-defined]
-    for parameter in parameters:
+    found = typer.main.get_command(app).commands.get(command.replace("_", "-"))  # type: ignore[attr-defined]
+    for parameter in () if found is None else found.params:
         flag = next((name for name in parameter.opts if name.startswith("--")), None)
         if flag is not None:
             message = re.sub(rf"\b{parameter.name}=(?=\w)", f"{flag} ", message)  # with a value
