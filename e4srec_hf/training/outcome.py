@@ -110,6 +110,6 @@ def _advice(name: str, training: Mapping[str, Any], n_items: int) -> str:
         return f"{made} and its loss did not fall: the rate is probably too high. Lower {rate}."
     if on_validation and on_validation[-1] < 0.9 * max(on_validation):
         return (
-            f"{made} and fell behind its best epoch: it overfits, or learns too fast. Lower {rate}, or raise {dropout}."
+            f"{made} and fell behind its best epoch: it overfits or learns too fast. Lower {rate}, or raise {dropout}."
         )
     return f"{made}: probably too few, or too small ones. Raise {rate} or {epochs}, or lower {batch} for more steps."
