@@ -56,8 +56,15 @@ def recommend_items(
 
     Raises:
         OSError: If the model or its base cannot be found.
+        TypeError: If the history is anything else than a list of strings.
         ValueError: If there is no model of this package, an id is not known, or ``top_k`` is larger than the catalogue.
     """
+    if (
+        isinstance(history, str)
+        or not isinstance(history, Sequence)
+        or not all(isinstance(item, str) for item in history)
+    ):
+        raise TypeError(f"history must be a list of raw item ids, each a string, the oldest first; not {history!r:.80}")
     tokenizer = load_saved_tokenizer(source, **hub_arguments)
     batch = tokenize_histories(tokenizer, [list(history)], on_unknown=on_unknown)
     base = {"base_model": base_model, "load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
