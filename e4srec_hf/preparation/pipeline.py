@@ -34,7 +34,7 @@ from .splitting import Cuts
 from .sql import sql_text
 from .tables import is_table, name_of_table
 from .titles import clean_title
-from .workplace import PREPARATION_NAME, check_output, workplace
+from .workplace import PREPARATION_NAME, workplace
 from .writing import SequenceWriter, summary
 
 #: Share of the memory limit that DuckDB gets; the rest is for data on its way from DuckDB to the files.
@@ -106,7 +106,6 @@ def prepare(
     elif metadata_item_column or metadata_title_column:
         raise PreparationError("metadata_item_column and metadata_title_column need metadata, a file of items.")
     final = Path(os.path.realpath(output))  # a link stays, its target is replaced
-    check_output(final, overwrite=overwrite)
     files = _find_inputs(paths)
     extra = _find_inputs(metadata) if metadata is not None else []
     with workplace(final, overwrite=overwrite) as (stage, scratch):

@@ -12,6 +12,10 @@ from .errors import PreparationError
 
 #: Only a folder with this file may be replaced.
 PREPARATION_NAME = "preparation.json"
+#: The end of the name of the folder for a preparation under way.
+WORK = ".preparing"
+#: What an empty folder may hold: our own, and what file systems put into their root.
+NO_CONTENT = {WORK, "lost+found"}
 
 
 @contextmanager
@@ -19,7 +23,8 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
     """Yield a folder to fill and a folder for temporary files, both next to ``output``.
 
     If the block ends without an error, the first is renamed to ``output``; the second is always removed. The next run
-    for the same ``output`` removes the remains of a killed run.
+    for the same ``output`` removes the remains of a killed run. A mount point cannot be renamed: there both folders are
+    inside it, and the files move one by one.
 
     Args:
         output: The final folder, an absolute path.
@@ -28,15 +33,18 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
     Raises:
         PreparationError: If ``output`` exists and may not be replaced, or if another run is preparing it.
     """
-    work = output.parent / f".{output.name}.preparing"
+    mounted = os.path.ismount(output)
+    work = output / WORK if mounted else output.parent / f".{output.name}{WORK}"
     work.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(work / "lock", timeout=0)
         lock.acquire()
     except Timeout as error:
         raise PreparationError(f"{output} is being prepared by another run.") from error
-    old, stage, scratch = work / "old", work / "new", work / "scratch"
+    old, stage, scratch, moving = (work / name for name in ("old", "new", "scratch", "moving"))
     try:
+        if moving.exists():  # killed while files moved
+            _move_content(moving, output)
         if old.exists() and not output.exists():  # killed between the two renames below
             old.rename(output)
         check_output(output, overwrite=overwrite)
@@ -45,21 +53,35 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
         scratch.mkdir()
         yield stage, scratch
         check_output(output, overwrite=overwrite)
-        if output.exists():
-            output.rename(old)
-        try:
-            os.rename(stage, output)
-        except BaseException:
-            if old.exists():
-                old.rename(output)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        if mounted:
+            _clear(output, *NO_CONTENT)
+            stage.rename(moving)
+            _move_content(moving, output)
+        else:
+            _replace(output, stage, old)
     finally:
         _clear(work, "lock", old.name)
         (work / "lock").unlink(missing_ok=True)
         with suppress(OSError):  # it may still hold an old data set, or be gone
             work.rmdir()
         lock.release()
+
+
+def _move_content(folder: Path, output: Path) -> None:
+    for path in folder.iterdir():
+        path.rename(output / path.name)
+
+
+def _replace(output: Path, stage: Path, old: Path) -> None:
+    if output.exists():
+        output.rename(old)
+    try:
+        os.rename(stage, output)
+    except BaseException:
+        if old.exists():
+            old.rename(output)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _clear(folder: Path, *kept: str) -> None:
@@ -74,7 +96,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     Raises:
         PreparationError: If it exists and is not a prepared data set, or ``overwrite`` is false.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if not output.exists() or (output.is_dir() and not {path.name for path in output.iterdir()} - NO_CONTENT):
         return
     if not (output / PREPARATION_NAME).is_file():
         raise PreparationError(f"{output} exists and is not a prepared data set: choose another --output.")

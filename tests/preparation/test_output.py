@@ -359,3 +359,50 @@ def test_a_run_killed_between_two_renames_is_repaired(log, tmp_path):
         prepare_all(TABLE, [log], out)
     assert bytes_of(out) == before
     assert not Path(tmp_path, ".out.preparing").exists()
+
+
+MOUNTED = """
+import os, sys
+from pathlib import Path
+from e4srec_hf.preparation import PreparationError
+from e4srec_hf.preparation import workplace
+from tests.preparation.test_output import TABLE, prepare_all
+volume, log, plain = map(Path, sys.argv[1:])
+(volume / "lost+found").mkdir()
+for overwrite in (False, True):
+    prepare_all(TABLE, [log], volume, overwrite=overwrite)
+move = workplace._move_content
+def die(folder, output):
+    (output / "README.md").write_bytes((folder / "README.md").read_bytes())
+    (folder / "README.md").unlink()
+    os._exit(9)
+if not os.fork():
+    workplace._move_content = die
+    prepare_all(TABLE, [log], volume, overwrite=True)
+os.wait()
+assert not (volume / "preparation.json").exists()
+try:
+    prepare_all(TABLE, [log], volume)
+except PreparationError as error:
+    assert "--overwrite" in str(error), error
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+assert content(volume) == content(plain), content(volume).keys() ^ content(plain).keys()
+"""
+
+
+def test_a_mount_point_is_prepared_into(log, tmp_path):
+    volume, plain = tmp_path / "volume", tmp_path / "plain" / "volume"
+    volume.mkdir()
+    if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", volume], capture_output=True).returncode:
+        pytest.skip("this account may not mount")
+    prepare_all(TABLE, [log], plain)
+    done = subprocess.run(
+        [
+            *("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs "$2" && exec "$0" -c "$1" "$2" "$3" "$4"'),
+            *(sys.executable, MOUNTED, volume, log, plain),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
