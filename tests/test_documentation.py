@@ -25,6 +25,7 @@ INTERNAL = {
     "e4srec_hf.paths",
     "e4srec_hf.terminal",
     "e4srec_hf.registration",
+    "e4srec_hf.source_tree",
     "e4srec_hf.version",
     "e4srec_hf.cards.markdown",
     "e4srec_hf.convert.reference_lora",
