@@ -272,6 +272,7 @@ def test_evaluating_the_folder_gives_the_figures_of_training(trained, log):
 @pytest.mark.slow
 def test_a_folder_with_sasrec_alone_says_where_the_model_is(tmp_path):
     (tmp_path / "out" / "sasrec").mkdir(parents=True)
+    (tmp_path / "out" / "sasrec" / "config.json").write_text('{"model_type": "sasrec"}')
     refused = run("evaluate", tmp_path / "out", "--dataset", "demo", status=1)
     assert f"holds no model itself: did you mean {tmp_path / 'out' / 'sasrec'}" in refused
 
