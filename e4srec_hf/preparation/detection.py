@@ -19,6 +19,8 @@ SEPARATORS = ("::", "\t", ";", "|", ",", BLANK)
 TYPED = re.compile(r".+:(token|token_seq|float|float_seq)")
 #: Characters of a file shown in a message.
 MOST_SHOWN = 300
+#: Characters of the first line of delimited text, which is split in several ways.
+LONGEST_FIRST = 1 << 20
 #: Number of lines from which the layout of a file is detected.
 SAMPLE_LINES = 50
 #: What to do if there is one column.
@@ -40,6 +42,10 @@ def find_layout(log: Log, block: Block, path: str) -> Layout:
         _check_keys(log, block, name)
         return JsonLines(log)
     line = lines[0]
+    if len(line) > LONGEST_FIRST:
+        raise PreparationError(
+            f"{name} has a first line of {len(line):,} characters, which is no header and no record."
+        )
     header_line = block.first + pc.index(block.lines, line).as_py()
     separators = SEPARATORS if log.separator is None else (log.separator,)
     likely = _likely(line, separators)

@@ -197,3 +197,9 @@ def test_what_is_no_log_is_named(start, message, compressed, tmp_path):
     if b"u\x00" in start and not compressed:
         prepare_all("table", [log], tmp_path / "out", encoding=message.split()[-1])
         assert sequences_of(tmp_path / "out") == EXPECTED
+
+
+def test_an_enormous_first_line_is_refused(tmp_path):
+    log = written(tmp_path / "log.csv", "," * 2_000_000 + "\nu,i,1\n")
+    with pytest.raises(PreparationError, match=r"log\.csv has a first line of 2,000,000 characters"):
+        prepare_all("table", [log], tmp_path / "out")
