@@ -111,11 +111,11 @@ class E4SRecConfig(PreTrainedConfig):
             if value not in choices[name]:
                 raise ValueError(f'{name} must be "{choices[name][0]}" or "{choices[name][1]}", not {value!r}')
         sizes = {"vocab_size": vocab_size, "item_embedding_dim": item_embedding_dim, "max_history": max_history}
-        for name, value in sizes.items():
-            check_whole_number(value, name, 2 if name == "vocab_size" else 1)
+        for name, size in sizes.items():
+            check_whole_number(size, name, 2 if name == "vocab_size" else 1)
         for name, ids in (("instruction_ids", instruction_ids), ("response_ids", response_ids)):
-            for value in ids or []:
-                check_whole_number(value, f"each of {name}", 0)
+            for token in ids or []:
+                check_whole_number(token, f"each of {name}", 0)
         for name, dropout in (("item_dropout", item_dropout), ("base_dropout", base_dropout)):
             if not 0 <= dropout < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, not {dropout}")

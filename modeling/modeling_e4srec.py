@@ -62,8 +62,8 @@ NOT_FOR_THE_BASE = (
     *("use_safetensors", "weights_only"),
 )
 #: What the Trainer and accelerate read off the outer model about its quantization and placement.
-OUTER_ATTRIBUTES = ("is_quantized", "hf_quantizer", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit")
-OUTER_ATTRIBUTES += ("hf_device_map",)
+OUTER_ATTRIBUTES: tuple[str, ...] = ("hf_device_map", "is_quantized", "hf_quantizer", "quantization_method")
+OUTER_ATTRIBUTES += ("is_loaded_in_4bit", "is_loaded_in_8bit")
 
 logger = logging.get_logger(__name__)
 

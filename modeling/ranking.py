@@ -42,8 +42,7 @@ def score_chunks(vectors: Tensor, parts: tuple[Tensor, ...]) -> Iterator[tuple[i
 
 def check_no_nan(scores: Tensor) -> None:
     """Raise a `ValueError` if a score is NaN, because then nothing can be ranked."""
-    broken = scores.amax(dim=1).isnan()  # reads each score once: the maximum of values with a NaN is NaN
-    if broken.any():
+    if (broken := scores.amax(dim=1).isnan()).any():  # reads each score once: the maximum with a NaN is NaN
         raise ValueError(
             f"The scores of {int(broken.sum())} of {len(scores)} histories are NaN and cannot be ranked. Look for a "
             "learning rate that is too high, or for float16 overflow in the base."

@@ -134,10 +134,13 @@ class Recommender(AtomicSaveMixin):
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         items, n_items = self.known_histories(input_ids, attention_mask)
         if candidates is not None:
-            candidates = torch.as_tensor(candidates, device=items.device)
+            try:
+                candidates = torch.as_tensor(candidates, device=items.device).expand(len(items), -1)
+            except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+                raise ValueError(f"candidates must be item ids, (any,) or (batch, any): {error}") from error
             if candidates.numel() and (candidates.is_floating_point() or candidates.dtype == torch.bool):
                 raise ValueError(f"candidates must be item ids, whole numbers, not {candidates.dtype}")
-            candidates = candidates.long().expand(len(items), -1)
+            candidates = candidates.long()
             check_item_ids(candidates, self.config.vocab_size, "candidates")
         parts = n_items.argsort(descending=True, stable=True).split(batch_size) if len(items) > 1 else [slice(None)]
         best = []
@@ -150,5 +153,5 @@ class Recommender(AtomicSaveMixin):
                 best.append(best_items(chunks, top_k, seen=seen, candidates=chosen, retired=self.retired))
         if len(items) <= 1:
             return best[0]
-        back = torch.cat(parts).argsort()
+        back = torch.cat(parts).argsort()  # type: ignore[arg-type]
         return Recommendations(*(torch.cat(part)[back] for part in zip(*best, strict=True)))

@@ -303,3 +303,24 @@ def test_there_must_be_something_to_merge_and_room_for_it(make_model, base_dir, 
     model.base.is_quantized = True
     with pytest.raises(ValueError, match="LoRA cannot be merged into a quantized base"):
         merge_adapter(model)
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        torch.tensor(3),
+        {3, 4},
+        [None],
+        iter([3]),
+        torch.full((1, 1, 2), 3),
+        "ab",
+        [[3], [4, 5]],
+        [10**30],
+        [3.5],
+        [True],
+    ],
+    ids=str,
+)
+def test_candidates_that_are_no_item_ids_are_refused(candidates, make_model):
+    with pytest.raises(ValueError, match="candidates must be item ids"):
+        make_model().recommend(torch.tensor([[3, 4]]), candidates=candidates)
