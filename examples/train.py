@@ -24,6 +24,7 @@ from e4srec_hf.terminal import bars_only_on_terminals
 from e4srec_hf.training.adapter import adapter_settings, check_access, find_base
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
 from e4srec_hf.training.checkpoints import find_checkpoints
+from e4srec_hf.training.outcome import not_told_apart
 from e4srec_hf.training.packed_reading import how_it_reads
 from e4srec_hf.training.progress import heading, say, show_epochs, warn
 from e4srec_hf.training.results import (
@@ -121,6 +122,8 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         save_sample(model, tokenizer, dataset.test[0], dataset.titles, output)
     saved = list(folders.values())[-1]
     say(f"\nSaved to {saved}")
+    for line in not_told_apart(validation):
+        say(f"\n{line}")
     for line in wrong.values():
         warn(line)
     if training.push_to_hub:

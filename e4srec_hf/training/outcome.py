@@ -58,6 +58,8 @@ def shortfalls(
 ) -> dict[str, str]:
     """What went wrong with each model, in one line: its figures, the likely cause, and what to change.
 
+    A model is below a simpler one if it is below its 95% interval; see [`not_told_apart`] for less.
+
     Args:
         reports: Name to report on validation: ``popularity``, ``SASRec``, ``E4SRec``, those that there are.
         facts: Name of a model that was trained to its entry in ``training.json``.
@@ -70,7 +72,7 @@ def shortfalls(
     found = {}
     for name in (name for name in SIMPLER if name in reports):
         report, training = reports[name], facts.get(name)
-        below = [other for other in SIMPLER[name] if other in reports and _value(reports[other]) > _value(report)]
+        below = [other for other in _better(name, reports) if _value(report) < reports[other].metrics[METRIC].low]
         problems = [f"is below {' and '.join(below)}"] if below else []
         if report.metrics[METRIC].low <= of_random_order:
             problems.append(f"cannot be told from a random order ({of_random_order:.4f})")
@@ -87,6 +89,26 @@ def shortfalls(
                 f"{name} {', and '.join(problems)}, on validation. NDCG@10: {figures}; {report.protocol}. {advice}"
             )
     return found
+
+
+def not_told_apart(reports: Mapping[str, RankingReport]) -> list[str]:
+    """A line for each model that is below a simpler one by less than what chance explains: inside its interval."""
+    return [
+        f"On validation {name} is not above {other}, nor told apart from it: NDCG@10 {_figures(reports[name])} and "
+        f"{_figures(reports[other])}."
+        for name in SIMPLER
+        for other in _better(name, reports)
+        if _value(reports[name]) >= reports[other].metrics[METRIC].low
+    ]
+
+
+def _better(name: str, reports: Mapping[str, RankingReport]) -> list[str]:
+    """The simpler models that are above a model."""
+    return [
+        other
+        for other in SIMPLER[name]
+        if name in reports and other in reports and _value(reports[other]) > _value(reports[name])
+    ]
 
 
 def _value(report: RankingReport) -> float:

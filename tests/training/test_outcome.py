@@ -8,7 +8,7 @@ import pytest
 from e4srec_hf.data import build_item_tokenizer
 from e4srec_hf.evaluation import RankingReport
 from e4srec_hf.evaluation.metrics import Estimate
-from e4srec_hf.training.outcome import ndcg_of_random_order, shortfalls
+from e4srec_hf.training.outcome import ndcg_of_random_order, not_told_apart, shortfalls
 
 N_ITEMS = 1000
 
@@ -52,6 +52,18 @@ def test_a_model_below_a_simpler_one_is_named_with_both_figures_and_the_protocol
     assert "Raise --sasrec_learning_rate or --sasrec_epochs, or lower --sasrec_batch_size" in both["SASRec"]
     assert both["E4SRec"].startswith("E4SRec is below SASRec and popularity, on validation.")
     assert list(wrong(facts, popularity=0.2, SASRec=0.1)) == ["SASRec"]
+
+
+def test_a_difference_that_chance_explains_is_no_failure_but_said():
+    reports = {"popularity": report(0.1), "SASRec": report(0.400), "E4SRec": report(0.391)}
+    assert shortfalls(reports, {"E4SRec": training()}, of_random_order=0.004, n_items=N_ITEMS) == {}
+    assert not_told_apart(reports) == [
+        "On validation E4SRec is not above SASRec, nor told apart from it: NDCG@10 0.3910 [0.3810, 0.4010] (HR@10 "
+        "0.7820) and 0.4000 [0.3900, 0.4100] (HR@10 0.8000)."
+    ]
+    assert not_told_apart(reports | {"E4SRec": report(0.389)}) == []
+    assert not_told_apart(reports | {"E4SRec": report(0.4)}) == []
+    assert not_told_apart({"popularity": report(0.1)}) == []
 
 
 def test_given_item_vectors_without_sasrec_are_compared_with_popularity():
