@@ -305,22 +305,21 @@ def test_there_must_be_something_to_merge_and_room_for_it(make_model, base_dir, 
         merge_adapter(model)
 
 
-@pytest.mark.parametrize(
-    "candidates",
-    [
-        torch.tensor(3),
-        {3, 4},
-        [None],
-        iter([3]),
-        torch.full((1, 1, 2), 3),
-        "ab",
-        [[3], [4, 5]],
-        [10**30],
-        [3.5],
-        [True],
-    ],
-    ids=str,
-)
-def test_candidates_that_are_no_item_ids_are_refused(candidates, make_model):
+NO_CANDIDATES = {
+    "no dimension": torch.tensor(3),
+    "three dimensions": torch.full((1, 1, 2), 3),
+    "a set": {3, 4},
+    "an iterator": iter([3]),
+    "none": [None],
+    "text": "ab",
+    "ragged": [[3], [4, 5]],
+    "too large": [10**30],
+    "fractions": [3.5],
+    "truth values": [True],
+}
+
+
+@pytest.mark.parametrize("kind", NO_CANDIDATES)
+def test_candidates_that_are_no_item_ids_are_refused(kind, make_model):
     with pytest.raises(ValueError, match="candidates must be item ids"):
-        make_model().recommend(torch.tensor([[3, 4]]), candidates=candidates)
+        make_model().recommend(torch.tensor([[3, 4]]), candidates=NO_CANDIDATES[kind])
