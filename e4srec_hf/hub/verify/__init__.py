@@ -23,7 +23,7 @@ from .headers import Header, read_header
 from .released_code import check_code
 from .sources import Source, UnreadableError, open_source
 from .tokenizers import check_tokenizer
-from .training_folders import as_pushed
+from .training_folders import without_training
 from .weights import check_figures, check_same_save, check_values, check_weights
 
 __all__ = ["Finding", "Verification", "verify"]
@@ -42,8 +42,8 @@ def verify(
     The Python files must equal those of one release, byte for byte. The weights must be one safetensors file with
     exactly the tensors that the config requires, all numbers. The config must be usable, and must not refer to other
     code, repos or paths; the item tokenizer must be what `build_item_tokenizer` writes for its catalogue. A base inside
-    the repo must be complete. Other files must be of a kind known to be harmless. Of a folder in which a model was
-    trained, only what a push would send is checked.
+    the repo must be complete. Other files must be of a kind known to be harmless. A folder in which a model was
+    trained is checked without its checkpoints and its SASRec.
 
     Args:
         source: Folder or Hub id of a model, E4SRec or SASRec.
@@ -61,7 +61,7 @@ def verify(
         repo = open_source(name, revision, token, cache_dir)
     except UnreadableError as error:
         return Verification(name, None, None, (unchecked(name, "cannot be read", str(error)),))
-    repo = as_pushed(repo)
+    repo = without_training(repo)
     findings: list[Finding] = []
     header = _header(repo, findings)
     table = None if header is None else header.tensors.get("item_embeddings.weight")

@@ -1,9 +1,9 @@
-"""A folder in which a model was trained has checkpoints, and a SASRec, beside what a push sends."""
+"""A folder in which a model was trained has checkpoints, and a SASRec, beside the model."""
 
 import re
 from typing import Any
 
-from ...files import BASE_FOLDER, CONFIG_NAME, is_model_file
+from ...files import CONFIG_NAME
 from .bases import model_type_of
 from .findings import note
 from .json_files import parse
@@ -11,18 +11,25 @@ from .limits import LARGEST_JSON
 from .sources import Folder, Source, UnreadableError
 
 
-def as_pushed(source: Source) -> Source:
-    """What a push would send, if the source is a training folder; otherwise the source."""
-    if not isinstance(source, Folder) or not any(_is_of_a_training(source, path) for path in source.files):
+def without_training(source: Source) -> Source:
+    """The source without its folders of checkpoints and of a SASRec, which loading the model does not read.
+
+    Everything beside them stays, also what a push would not send: a loader may look for it. So does all of a Hub repo.
+    """
+    if not isinstance(source, Folder):
         return source
-    sent = {path: size for path, size in source.files.items() if is_model_file(path)}
-    left_out = len(source.files) - len(sent)
-    source.files, source.folders = sent, source.folders & {BASE_FOLDER}
-    source.problems = [each for each in source.problems if is_model_file(each.where) or each.where in sent]
+    folders = {path.partition("/")[0] for path in source.files if _is_of_a_training(source, path)}
+    if not folders:
+        return source
+    n_files = len(source.files)
+    source.files = {path: size for path, size in source.files.items() if path.partition("/")[0] not in folders}
+    source.folders = {path for path in source.folders if path.partition("/")[0] not in folders}
+    source.problems = [each for each in source.problems if each.where.partition("/")[0] not in folders]
     source.problems.append(
         note(
             source.name,
-            f"this is a training folder: what a push would send was checked, {left_out} other files were not",
+            f"this is a training folder: {n_files - len(source.files)} files in {', '.join(sorted(folders))} "
+            "were not checked",
             "A push leaves them here. Do not resume from checkpoints of somebody else: they are pickles.",
         )
     )

@@ -1,15 +1,23 @@
-"""Of a folder in which a model was trained, what a push would send is checked, and that is said in a line."""
+"""A folder in which a model was trained is checked without its checkpoints and its SASRec, and a line says so."""
 
 import json
 
 import pytest
 
 from e4srec_hf import SASRecConfig, SASRecModel
-from e4srec_hf.hub.push import travelling_files
 from e4srec_hf.hub.verify import verify
 from e4srec_hf.training.saving import save_trained
 from tests.conftest import VOCAB
-from tests.hub.verify.tampering import HOSTILE_CODE, HOSTILE_PICKLE, WEIGHTS, change_weights, contents, find, write
+from tests.hub.verify.tampering import (
+    HOSTILE_CODE,
+    HOSTILE_PICKLE,
+    WEIGHTS,
+    change_weights,
+    config,
+    contents,
+    find,
+    write,
+)
 
 
 @pytest.fixture
@@ -22,7 +30,6 @@ def trained(fresh, item_tokenizer):
         for name in ("optimizer.pt", "rng_state.pth", "training_args.bin"):
             write(f"{folder}/{name}", HOSTILE_PICKLE)(fresh)
     write("runs/events.out.tfevents.1.host", b"\x18\0\0\0")(fresh)
-    write("train.log", "loss 3")(fresh)
     return fresh
 
 
@@ -31,19 +38,43 @@ def test_a_training_folder_is_said_to_be_one_in_a_line(trained, marker):
     assert verification.passed, str(verification)
     (finding,) = verification.findings
     assert finding.kind == "note"
-    left_out = len(contents(trained)) - len(travelling_files(trained))
-    assert finding.what == (
-        f"this is a training folder: what a push would send was checked, {left_out} other files were not"
-    )
+    left_out = sum(name.startswith(("checkpoint-12/", "sasrec/")) for name in contents(trained))
+    assert finding.what == f"this is a training folder: {left_out} files in checkpoint-12, sasrec were not checked"
     assert not marker.exists()
 
 
-def test_what_a_push_would_send_is_checked_all_the_same(trained):
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("adapter_config.json", "added_tokens.json", "special_tokens_map.json", "modules.json", "evil.pkl"),
+        *("pytorch_model.bin", "Config.json", "other/x.bin", "checkpoint-1x/x.pkl", "checkpoint-13/x.pkl"),
+        *("sasrec.pkl", "base/adapter_config.json", "base/x.bin", "base/inner/x.pkl", "SASRec/x.pkl"),
+    ],
+)
+def test_everything_else_is_checked_although_a_push_would_not_send_it(name, trained):
+    write(name, HOSTILE_PICKLE if name.endswith((".pkl", ".bin")) else "{}")(trained)
+    failed = [finding for finding in verify(trained).findings if finding.kind == "failed"]
+    assert name in {finding.where for finding in failed}
+
+
+def test_one_state_of_a_checkpoint_does_not_hide_a_link(trained, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (trained / "other").symlink_to(tmp_path / "elsewhere")
+    assert find(verify(trained), "other", "is a link")
+
+
+def test_the_model_is_checked_all_the_same(trained):
     write("extra.py", HOSTILE_CODE)(trained)
     change_weights(trained, lambda w: w.pop("score.weight"))
     verification = verify(trained)
     assert find(verification, "extra.py", "does not contain")
     assert find(verification, WEIGHTS, "missing: score.weight")
+
+
+@pytest.mark.parametrize("folder", ["checkpoint-12", "sasrec"])
+def test_what_is_not_checked_is_no_base(folder, trained):
+    config(base_model_name_or_path=f"./{folder}")(trained)
+    assert not verify(trained).passed
 
 
 def test_a_folder_without_its_model_yet_fails(trained):
