@@ -29,6 +29,10 @@ WIDE = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+#: What stands before invalid bytes of another encoding: as text, and as UTF-8, where it is invalid.
+MARK, INVALID = "\udcff", b"\xff\xfe\xff"
+#: Name of the error handler of codecs that puts it there; those of Python give bytes that may pass for text.
+MARKED = "e4srec_hf.marked"
 #: Reasons why a line is invalid.
 BAD_ENCODING = "bytes invalid in the encoding (name another with --encoding)"
 TOO_LONG = f"line longer than {MAX_LINE >> 20} MiB"
@@ -138,12 +142,24 @@ def _as_utf8(stream: IO[bytes], encoding: str | None) -> Iterator[bytes]:
             yield first
             first = stream.read(BLOCK)
         return
-    errors = "backslashreplace" if encoding.startswith("utf-") else "surrogateescape"  # the handler each codec supports
-    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    decoder = codecs.getincrementaldecoder(encoding)(MARKED)
     while first:
-        yield decoder.decode(first).encode("utf-8", "surrogateescape")
+        yield decoder.decode(first).encode("utf-8", MARKED)
         first = stream.read(BLOCK)
-    yield decoder.decode(b"", final=True).encode("utf-8", "surrogateescape")
+    yield decoder.decode(b"", final=True).encode("utf-8", MARKED)
+
+
+def _mark(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Handle invalid bytes, and halves of characters that a codec lets through, as the handler ``MARKED``."""
+    if isinstance(error, UnicodeDecodeError):
+        return MARK + "".join(f"\\x{byte:02x}" for byte in error.object[error.start : error.end]), error.end
+    if isinstance(error, UnicodeEncodeError):
+        halves = error.object[error.start : error.end].replace(MARK, "")
+        return INVALID + "".join(f"\\u{ord(half):04x}" for half in halves).encode(), error.end
+    raise error
+
+
+codecs.register_error(MARKED, _mark)
 
 
 def _block(data: bytes, number: int, fallback: str | None, last: bool) -> Block:
@@ -175,9 +191,17 @@ def _blank_invalid_lines(data: bytes, number: int, fallback: str | None) -> tupl
             bad.append((number + place, TOO_LONG, line[:KEPT_OF_LONG_LINE].decode(errors="backslashreplace")))
         elif _is_utf8(line):
             out.write(line)
-        elif fallback is not None:
-            out.write(line.decode(fallback, "backslashreplace").encode())
+        elif fallback is not None and (text := _decoded(line, fallback)) is not None:
+            out.write(text.encode())
         else:
-            bad.append((number + place, BAD_ENCODING, line.decode(errors="backslashreplace")))
+            shown = line.replace(INVALID, b"").decode(errors="backslashreplace")
+            bad.append((number + place, BAD_ENCODING, shown))
         out.write(b"\n")
     return out.getvalue(), bad
+
+
+def _decoded(line: bytes, encoding: str) -> str | None:
+    try:
+        return line.decode(encoding)
+    except UnicodeDecodeError:
+        return None

@@ -64,6 +64,31 @@ def test_what_the_encoding_does_not_have_is_bad():
     assert read(b"a\x81b\nc\n", 100, encoding="cp1252") == (["", "c"], [(1, BAD_ENCODING, "a\\x81b")])
 
 
+@pytest.mark.parametrize("block", [2, 3, 1000])
+@pytest.mark.parametrize(
+    ("encoding", "data", "shown"),
+    [
+        ("utf-16-le", "a".encode("utf-16-le") + b"\x00\xd8" + "\nc\n".encode("utf-16-le"), "a\\x00\\xd8"),
+        ("utf-16-be", "a".encode("utf-16-be") + b"\xdc\x80" + "\nc\n".encode("utf-16-be"), "a\\xdc\\x80"),
+        ("utf-32-le", "a".encode("utf-32-le") + b"\xff" * 4 + "\nc\n".encode("utf-32-le"), "a\\xff\\xff\\xff\\xff"),
+        ("utf-7", b"a\xe9\nc\n", "a\\xe9"),
+        ("utf-7", b"a+2AA-\nc\n", "a\\ud800"),
+        ("utf-7", b"a+3MPcqQ-\nc\n", "a\\udcc3\\udca9"),
+        ("ascii", "aé\nc\n".encode(), "a\\xc3\\xa9"),
+        ("shift-jis", b"a\xa0\nc\n", "a\\xa0"),
+    ],
+)
+def test_invalid_bytes_are_bad_in_each_encoding(encoding, data, shown, block):
+    assert read(data, block, encoding=encoding) == (["", "c"], [(1, BAD_ENCODING, shown)])
+
+
+def test_what_the_fallback_does_not_have_is_bad():
+    assert read(b"a\x81\xe9\nc\xe9\n", 100, fallback_encoding="cp1252") == (
+        ["", "cé"],
+        [(1, BAD_ENCODING, "a\\x81\\xe9")],
+    )
+
+
 def test_a_fallback_is_taken_line_by_line():
     assert read("é\n".encode() + b"\xe9\n", 100, fallback_encoding="latin-1") == (["é", "é"], [])
 
