@@ -8,6 +8,7 @@ Settings come from `--config` (YAML) and from flags, which win. Everything is se
 ranked once, at the end.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +111,17 @@ def main(argv: list[str], prog: str = "train.py") -> None:
     if model is not None:
         rankers["E4SRec"] = (model, tokenizer)
         folders["E4SRec"] = output
-    protocol: dict[str, Any] = {"exclude_seen": data.exclude_seen, "batch_size": training.per_device_eval_batch_size}
-    validation = rank(rankers, {"validation": dataset.validation}, **protocol)["validation"]
-    if model is not None:
         save_trained(model, tokenizer, output)
-    reports = rank(rankers, tests, **protocol)
-    wrong = what_went_wrong(validation, dataset.validation, tokenizer, folders)
+    protocol: dict[str, Any] = {"exclude_seen": data.exclude_seen, "batch_size": training.per_device_eval_batch_size}
+    on_validation, unranked = rank(rankers, {"validation": dataset.validation}, **protocol)
+    validation = on_validation["validation"]
+    reports, unranked_tests = rank(_without(rankers, unranked), tests, **protocol)
+    unranked |= unranked_tests
+    rankers = _without(rankers, unranked)
+    wrong = what_went_wrong(validation, dataset.validation, tokenizer, folders, unranked)
     save_results(folders, reports, rankers, dataset, tokenizer, validation=validation, wrong=wrong)
     show_results(reports)
-    if data.dataset == "demo" and model is not None:
+    if data.dataset == "demo" and model is not None and "E4SRec" in rankers:
         save_sample(model, tokenizer, dataset.test[0], dataset.titles, output)
     saved = list(folders.values())[-1]
     say(f"\nSaved to {saved}")
@@ -136,6 +139,10 @@ def main(argv: list[str], prog: str = "train.py") -> None:
             revision=training.hub_revision,
         )
         say(f"Pushed: {info.commit_url}")
+
+
+def _without(rankers: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: ranker for name, ranker in rankers.items() if name not in names}
 
 
 if __name__ == "__main__":

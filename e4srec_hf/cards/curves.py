@@ -51,7 +51,7 @@ def draw_learning_curves(stages: Mapping[str, Mapping[str, Any]], path: Path) ->
     panels = [
         (metric, title)
         for metric, title in ((METRIC, "NDCG@10 on validation"), ("loss", "Training loss"))
-        if any(metric in entry for stage in stages.values() for entry in stage["curve"])
+        if any(metric in entry for stage in stages.values() for entry in stage.get("curve", []))
     ]
     if not panels:
         return False
@@ -65,7 +65,7 @@ def draw_learning_curves(stages: Mapping[str, Mapping[str, Any]], path: Path) ->
     figure = Figure(figsize=(4.6 * len(panels), 2.9))
     for axes, (metric, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name, stage in stages.items():
-            points = [(entry["epoch"], entry[metric]) for entry in stage["curve"] if metric in entry]
+            points = [(entry["epoch"], entry[metric]) for entry in stage.get("curve", []) if metric in entry]
             _draw_curve(axes, name, points, stage.get("selected") if metric == METRIC else None)
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_xlabel("epochs", fontsize=9)

@@ -234,8 +234,8 @@ def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
         "data": data and _data_table(data),
         "protocol": describe_split((data or {}).get("split", LEAVE_ONE_OUT)),
         "stages": [_stage(name, stage) for name, stage in stages.items()],
-        "selected": any(stage["selected"] for stage in stages.values()),
-        "curves": any(stage["curve"] for stage in stages.values()),
+        "selected": any(stage.get("selected") for stage in stages.values()),
+        "curves": any(stage.get("curve") for stage in stages.values()),
         "settings": facts.get("settings") and name_value_table(("setting", "value"), facts["settings"]),
         "seeds": ", ".join(
             f"{name} {plain(seed)}" for name, seed in facts.get("seeds", {}).items() if seed is not None
@@ -252,8 +252,8 @@ def _data_table(data: Mapping[str, Any]) -> str:
 
 def _stage(name: str, stage: Mapping[str, Any]) -> str:
     """One line on one training."""
-    line = f"{name}: {duration(stage['seconds'])}"
-    if (selected := stage["selected"]) is not None:
+    line = f"{name}: {duration(stage['seconds']) if 'seconds' in stage else 'time unknown'}"
+    if (selected := stage.get("selected")) is not None:
         line += f", epoch {selected['epoch']:g} selected"
         line += f" with NDCG@10 {selected[METRIC]:.4f} on validation" if METRIC in selected else ""
     return line

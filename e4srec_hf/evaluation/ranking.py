@@ -47,7 +47,7 @@ def rank_targets(
         to be ignored. If a model cannot score an empty history, the rank after one is ``inf``.
 
     Raises:
-        ValueError: If a score is NaN.
+        NaNScoresError: If a score is NaN.
     """
     labels = batch["labels"]
     answerable = has_target(labels)
@@ -71,6 +71,10 @@ def rank_targets(
             padding=protocol.counts_padding and getattr(getattr(model, "config", None), "head", None) == "linear",
         )
     return ranks, targets
+
+
+class NaNScoresError(ValueError):
+    """A model whose scores are NaN: nothing can be ranked."""
 
 
 #: Takes row numbers, ``(some,)``, to their ``(some, vocab)`` float32 scores, which may be overwritten.
@@ -115,7 +119,7 @@ def target_ranks(
         ``(batch,)`` float32; ``inf`` for a target that is hidden.
 
     Raises:
-        ValueError: If a score is NaN.
+        NaNScoresError: If a score is NaN.
     """
     column = targets[:, None]
     if candidates is not None:
@@ -123,7 +127,10 @@ def target_ranks(
     ranks = torch.empty(targets.shape, dtype=torch.float32, device=targets.device)
     for rows in torch.arange(len(targets), device=targets.device).split(max(SCORES_AT_A_TIME // vocab_size, 1)):
         scores = scores_of(rows)
-        check_no_nan(scores)
+        try:
+            check_no_nan(scores)
+        except ValueError as error:
+            raise NaNScoresError(str(error)) from None
         own_seen, own_candidates = (None if ids is None else ids[rows] for ids in (seen, candidates))
         score = scores.gather(1, column[rows])
         padding_ahead = scores[:, PAD_ID] > score[:, 0]
@@ -169,7 +176,8 @@ def evaluate_ranking(
         A [`RankingReport`].
 
     Raises:
-        ValueError: If a score is NaN, no row has a target in the catalogue, the tokenizer does not fit the model, or
+        NaNScoresError: If a score is NaN.
+        ValueError: If no row has a target in the catalogue, the tokenizer does not fit the model, or
             ``exclude_seen`` is given beside a protocol that sets it.
     """
     rules, sampled = protocol_of(protocol), "candidates" in dataset.column_names

@@ -1,7 +1,7 @@
 """Whether a training led anywhere: its models against what is simpler, on validation, and what to change."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ def shortfalls(
     *,
     of_random_order: float,
     n_items: int,
+    unranked: Collection[str] = (),
 ) -> dict[str, str]:
     """What went wrong with each model, in one line: its figures, the likely cause, and what to change.
 
@@ -62,32 +63,38 @@ def shortfalls(
 
     Args:
         reports: Name to report on validation: ``popularity``, ``SASRec``, ``E4SRec``, those that there are.
-        facts: Name of a model that was trained to its entry in ``training.json``.
+        facts: Name of a model that was trained to its entry in ``training.json``, with ``projection_init`` where it is
+            known. What is not in it is unknown.
         of_random_order: [`ndcg_of_random_order`] of the same targets.
         n_items: Size of the catalogue.
+        unranked: Names of the models that have no report, because their scores are NaN.
 
     Returns:
         Name of a model to its line; no entry for a model with which nothing is wrong.
     """
     found = {}
-    for name in (name for name in SIMPLER if name in reports):
-        report, training = reports[name], facts.get(name)
-        below = [other for other in _better(name, reports) if _value(report) < reports[other].metrics[METRIC].low]
+    protocol = next(iter(reports.values())).protocol
+    for name in (name for name in SIMPLER if name in reports or name in unranked):
+        training = facts.get(name)
+        below = [
+            other for other in _better(name, reports) if _value(reports[name]) < reports[other].metrics[METRIC].low
+        ]
         problems = [f"is below {' and '.join(below)}"] if below else []
-        if report.metrics[METRIC].low <= of_random_order:
+        if name in unranked:
+            problems.append("has scores that are NaN and cannot be ranked")
+        elif reports[name].metrics[METRIC].low <= of_random_order:
             problems.append(f"cannot be told from a random order ({of_random_order:.4f})")
-        if training is not None and training["not_finite"] is not None:
-            problems.append(f"had a loss that is not a number up to step {training['not_finite']:,}")
+        if training is not None and (broken := training.get("not_finite")) is not None:
+            problems.append(f"had a loss that is not a number up to step {broken:,}")
         if problems:
-            figures = ", ".join(f"{label} {_figures(reports[label])}" for label in (name, *below))
+            shown = [name, *below] if name in reports else list(reports)
+            figures = ", ".join(f"{label} {_figures(reports[label])}" for label in shown)
             advice = (
                 "It was not trained in this run: does --item_embeddings name a model of this data set?"
                 if training is None
-                else _advice(name, training, n_items)
+                else _advice(name, training, n_items, is_nan=name in unranked)
             )
-            found[name] = (
-                f"{name} {', and '.join(problems)}, on validation. NDCG@10: {figures}; {report.protocol}. {advice}"
-            )
+            found[name] = f"{name} {', and '.join(problems)}, on validation. NDCG@10: {figures}; {protocol}. {advice}"
     return found
 
 
@@ -120,18 +127,25 @@ def _figures(report: RankingReport) -> str:
     return f"{ndcg.value:.4f} [{ndcg.low:.4f}, {ndcg.high:.4f}] (HR@10 {hr.value:.4f})"
 
 
-def _advice(name: str, training: Mapping[str, Any], n_items: int) -> str:
+def _advice(name: str, training: Mapping[str, Any], n_items: int, *, is_nan: bool) -> str:
     """The likely cause, and the flags that change it."""
     rate, epochs, batch, dropout = FLAGS[name]
-    made = f"It made {training['steps']:,} steps with a learning rate of at most {training['learning_rate']:g}"
-    losses = [entry["loss"] for entry in training["curve"] if "loss" in entry]
-    on_validation = [entry[METRIC] for entry in training["curve"] if METRIC in entry]
+    steps, highest, curve = (training.get(fact) for fact in ("steps", "learning_rate", "curve"))
+    made = ""
+    if steps is not None and highest is not None:
+        made = f"It made {steps:,} step{'s' * (steps != 1)} with a learning rate of at most {highest:g}. "
+    losses = [entry["loss"] for entry in curve or () if "loss" in entry]
+    on_validation = [entry[METRIC] for entry in curve or () if METRIC in entry]
     # one that knows nothing has a loss of log(n_items), or somewhat more before it has learned that
     diverged = bool(losses) and losses[-1] > min(1.05 * losses[0], 1.5 * math.log(n_items))
-    if training["not_finite"] is not None or diverged:
-        return f"{made} and its loss did not fall: the rate is probably too high. Lower {rate}."
+    if is_nan or training.get("not_finite") is not None or diverged:
+        return f"{made}Its loss did not fall: the rate is probably too high. Lower {rate}."
     if on_validation and on_validation[-1] < 0.9 * max(on_validation):
-        return (
-            f"{made} and fell behind its best epoch: it overfits or learns too fast. Lower {rate}, or raise {dropout}."
-        )
-    return f"{made}: probably too few, or too small ones. Raise {rate} or {epochs}, or lower {batch} for more steps."
+        return f"{made}It fell behind its best epoch: it overfits or learns too fast. Lower {rate}, or raise {dropout}."
+    start = ", or start with --projection_init orthogonal" if training.get("projection_init") == "random" else ""
+    if on_validation and on_validation[-1] < max(on_validation):
+        return f"{made}Its best epoch was not the last, so more of them will not help. Change {rate}{start}."
+    return (
+        f"{made}Its steps were probably too few, or too small. Raise {rate} or {epochs}, or lower {batch} for more "
+        f"steps{start}."
+    )

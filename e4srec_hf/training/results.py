@@ -1,6 +1,6 @@
 """What follows a training: targets ranked by the model and the baselines, and the figures saved beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..data import item_catalogue, tokenize_histories, with_sampled_negatives
 from ..data.item_vectors import is_sasrec
 from ..data.opening import TrainingData
 from ..evaluation import PopularityModel, RankingReport, evaluate_ranking, popularity_skew, results_table, save_reports
+from ..evaluation.ranking import NaNScoresError
 from ..files import SAMPLE_NAME, TITLES_NAME, write_json
 from ..modeling import E4SRecModel, SASRecModel
 from .arguments import DataArguments
@@ -58,15 +59,23 @@ def baselines(
 
 def rank(
     rankers: Mapping[str, Ranker], targets_by_kind: Mapping[str, Dataset], *, exclude_seen: bool, batch_size: int
-) -> Reports:
-    """Rank targets with every model."""
-    return {
-        kind: {
-            name: evaluate_ranking(ranker, targets, items, exclude_seen=exclude_seen, batch_size=batch_size)
-            for name, (ranker, items) in rankers.items()
-        }
-        for kind, targets in targets_by_kind.items()
-    }
+) -> tuple[Reports, set[str]]:
+    """Rank targets with every model.
+
+    Returns:
+        The reports, and the names of the models that have none, because their scores are NaN.
+    """
+    reports: Reports = {kind: {} for kind in targets_by_kind}
+    unranked = set()
+    for kind, targets in targets_by_kind.items():
+        for name, (ranker, items) in rankers.items():
+            try:
+                reports[kind][name] = evaluate_ranking(
+                    ranker, targets, items, exclude_seen=exclude_seen, batch_size=batch_size
+                )
+            except NaNScoresError:
+                unranked.add(name)
+    return reports, unranked
 
 
 def what_went_wrong(
@@ -74,12 +83,24 @@ def what_went_wrong(
     validation: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     folders: Mapping[str, Path],
+    unranked: Collection[str] = (),
 ) -> dict[str, str]:
-    """Name of a model to what is wrong with it, from its report on validation and the facts in its folder."""
-    facts = {name: load_facts(folder)["stages"][name] for name, folder in folders.items()}
+    """Name of a model to what is wrong with it, from its report on validation and the facts in its folder.
+
+    Facts that an older version did not write, or that were removed, are unknown.
+    """
+    facts = {name: _facts_of(folder, name) for name, folder in folders.items()}
     exclude_seen = reports["popularity"].exclude_seen
     of_random_order = ndcg_of_random_order(validation["item_ids"], tokenizer, exclude_seen=exclude_seen)
-    return shortfalls(reports, facts, of_random_order=of_random_order, n_items=len(item_catalogue(tokenizer)))
+    n_items = len(item_catalogue(tokenizer))
+    return shortfalls(reports, facts, of_random_order=of_random_order, n_items=n_items, unranked=unranked)
+
+
+def _facts_of(folder: Path, name: str) -> dict[str, Any]:
+    """What is known of a model's training, with how its projection started."""
+    facts = load_facts(folder)
+    start = facts.get("settings", {}).get("projection_init")
+    return {**facts.get("stages", {}).get(name, {}), "projection_init": start}
 
 
 def save_results(

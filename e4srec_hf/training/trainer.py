@@ -28,7 +28,7 @@ from ..data.item_tokenizer import check_vocabulary
 from ..data.splits import cut_into_segments
 from ..data.streaming import StreamedSequences
 from ..evaluation.metrics import mean_metrics
-from ..evaluation.ranking import rank_targets
+from ..evaluation.ranking import NaNScoresError, rank_targets
 from ..hub.push import push_folder
 from ..modeling import E4SRecModel, SASRecModel
 from ..modeling.histories import IGNORE_INDEX
@@ -260,11 +260,16 @@ class RankingTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[None, Tensor, Tensor]:
-        """The ranks of a batch as its logits, and its targets as labels."""
+        """The ranks of a batch as its logits, and its targets as labels. If scores are NaN, all targets are misses."""
+        inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.accelerator.autocast():  # as the trainer wraps around forward
-            ranks, targets = rank_targets(
-                self.accelerator.unwrap_model(model), self._prepare_inputs(inputs), exclude_seen=self.exclude_seen
-            )
+            try:
+                ranks, targets = rank_targets(
+                    self.accelerator.unwrap_model(model), inputs, exclude_seen=self.exclude_seen
+                )
+            except NaNScoresError:  # an earlier epoch may be good: it is kept, and the training ends as others do
+                targets = inputs["labels"][:, -1]
+                ranks = torch.full(targets.shape, torch.inf, device=targets.device)
         return None, ranks, targets
 
 

@@ -43,8 +43,8 @@ def test_a_model_below_a_simpler_one_is_named_with_both_figures_and_the_protocol
     assert wrong(facts, popularity=0.1, SASRec=0.5, E4SRec=0.25)["E4SRec"] == (
         "E4SRec is below SASRec, on validation. NDCG@10: E4SRec 0.2500 [0.2400, 0.2600] (HR@10 0.5000), SASRec 0.5000 "
         "[0.4900, 0.5100] (HR@10 1.0000); ranked among the whole catalogue, seen items hidden, 50 users. It made 20 "
-        "steps with a learning rate of at most 5e-05: probably too few, or too small ones. Raise --learning_rate or "
-        "--num_train_epochs, or lower --per_device_train_batch_size for more steps."
+        "steps with a learning rate of at most 5e-05. Its steps were probably too few, or too small. Raise "
+        "--learning_rate or --num_train_epochs, or lower --per_device_train_batch_size for more steps."
     )
     both = wrong(facts, popularity=0.2, SASRec=0.1, E4SRec=0.05)
     assert list(both) == ["SASRec", "E4SRec"]
@@ -91,13 +91,16 @@ def test_a_random_order_is_recognised_also_where_popularity_is_no_better():
     ("facts", "advice"),
     [
         ({"not_finite": 7}, "had a loss that is not a number up to step 7, on validation"),
-        ({"not_finite": 7}, "its loss did not fall: the rate is probably too high. Lower --learning_rate."),
+        ({"not_finite": 7}, "Its loss did not fall: the rate is probably too high. Lower --learning_rate."),
         ({"losses": (5.0, 6.0)}, "Lower --learning_rate."),
         ({"losses": (2 * math.log(N_ITEMS),) * 2}, "Lower --learning_rate."),
         ({"losses": (math.log(N_ITEMS) + 0.4,) * 2}, "Raise --learning_rate"),  # where it started
         ({"losses": (math.log(N_ITEMS) + 0.4,), "ndcgs": (0.1,)}, "Raise --learning_rate"),
         ({"ndcgs": (0.2, 0.1)}, "it overfits or learns too fast. Lower --learning_rate, or raise --lora_dropout or"),
-        ({"ndcgs": (0.2, 0.19)}, "Raise --learning_rate or --num_train_epochs"),  # still, at a low rate
+        (
+            {"ndcgs": (0.2, 0.19)},
+            "Its best epoch was not the last, so more of them will not help. Change --learning_rate.",
+        ),
         ({"losses": (5.0,), "ndcgs": (0.1,)}, "Raise --learning_rate"),
         ({"losses": (), "ndcgs": ()}, "Raise --learning_rate"),  # nothing was logged
     ],
@@ -124,3 +127,38 @@ def test_the_figure_of_a_random_order_is_that_of_every_place_in_turn(n_items, ex
         gains.append(sum(of_place) / len(of_place))
     found = ndcg_of_random_order(histories, build_item_tokenizer(items), exclude_seen=exclude_seen)
     assert found == pytest.approx(sum(gains) / 3)
+
+
+def test_facts_that_an_older_version_did_not_write_are_unknown():
+    for facts in ({}, {"learning_rate": 5e-5}, {"steps": 3}, {"curve": []}):
+        found = wrong({"E4SRec": facts}, popularity=0.2, E4SRec=0.1)["E4SRec"]
+        assert "users. Its steps were probably too few, or too small. Raise --learning_rate" in found
+    assert wrong({"E4SRec": {}}, popularity=0.2, E4SRec=0.3) == {}
+
+
+def test_the_start_of_the_projection_is_a_flag_to_change_where_it_is_random():
+    for start, named in (("random", True), ("orthogonal", False), (None, False)):
+        for curve in ({}, {"ndcgs": (0.2, 0.19)}):
+            facts = {"E4SRec": training(**curve) | {"projection_init": start}}
+            found = wrong(facts, popularity=0.2, E4SRec=0.1)["E4SRec"]
+            assert ("or start with --projection_init orthogonal." in found) == named
+
+
+def test_one_step_is_singular():
+    for steps, said in ((1, "It made 1 step with"), (2, "It made 2 steps with"), (0, "It made 0 steps with")):
+        assert said in wrong({"E4SRec": training() | {"steps": steps}}, popularity=0.2, E4SRec=0.1)["E4SRec"]
+
+
+def test_a_model_whose_scores_are_nan_has_a_line_without_figures_of_its_own():
+    found = shortfalls(
+        {"popularity": report(0.2), "SASRec": report(0.3)},
+        {"E4SRec": training()},
+        of_random_order=0.004,
+        n_items=N_ITEMS,
+        unranked={"E4SRec"},
+    )
+    assert list(found) == ["E4SRec"]
+    assert found["E4SRec"].startswith(
+        "E4SRec has scores that are NaN and cannot be ranked, on validation. NDCG@10: popularity 0.2000 ["
+    )
+    assert found["E4SRec"].endswith("the rate is probably too high. Lower --learning_rate.")
