@@ -17,13 +17,14 @@ from tqdm.auto import tqdm
 from .content import PARQUET, Content, HashedStream, check_start, check_unfolded, copy_content, open_content
 from .detection import find_layout
 from .errors import PreparationError
-from .files import READING_ERRORS, file_size, public_name, recorded_name, why_unreadable
+from .files import READING_ERRORS, as_member, file_size, public_name, recorded_name, why_unreadable
 from .json_text import as_json
 from .lines import Block, TextDigest, read_lines
 from .options import PreparationOptions
 from .parsing import insert_interactions, insert_sequences, without_marks
 from .source import Log, Source
 from .tables import ROWS, facts_of_table, name_of_table, open_table, read_table
+from .workbooks import without_types
 
 #: A file by its name, or a table or query (see `tables.is_table`).
 Input = Any
@@ -182,9 +183,11 @@ def _read_file(
             first = next(blocks)
             layout = find_layout(log, first, path)
             batches = layout.batches(itertools.chain([first], blocks), number)
+            is_sheet = (member := as_member(path)) is not None and member.kind == "xlsx"
             connection.register("batches", pa.RecordBatchReader.from_batches(layout.schema, batches))
             try:
-                connection.execute(statement(layout.columns_sql()))
+                columns = layout.columns_sql()
+                connection.execute(statement(without_types(columns, log) if is_sheet else columns))
             except duckdb.Error:
                 if failure:
                     raise failure[0] from None

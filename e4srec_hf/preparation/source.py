@@ -11,7 +11,7 @@ WRONG_FILE = (
     "Is it the right file for this source? For a table, give the column names with --user-column, --item-column and "
     "--time-column (none, if the rows are in the order of time)."
 )
-#: SQL names of columns that are no ids.
+#: Beginnings of SQL names of columns that are no ids.
 VALUES = ("time", "rating", "title")
 
 
@@ -48,7 +48,7 @@ class Log:
     @property
     def ids(self) -> tuple[str, ...]:
         """SQL names of the columns that make ids."""
-        return tuple(name for name in self.columns if name not in (*VALUES, *self.filters))
+        return tuple(name for name in self.columns if not name.startswith(VALUES) and name not in self.filters)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from .errors import PreparationError
 from .files import Member, public_name
+from .source import Log
+from .sql import sql_text
 
 #: Bytes of memory and seconds of computing that a workbook gets.
 MEMORY, SECONDS = 4 << 30, 600
+#: Stands before the text of a cell that is a time, a truth value or a fraction; a code that no text has.
+TYPED = "\ufdd0"
+NO_ID = "an id is a time, a truth value or a fraction in the sheet; expected text or a whole number"
 #: Exit status of the process if the workbook is not readable.
 UNREADABLE = 65
 
@@ -89,6 +94,29 @@ class _Checked:
         )
 
 
+def _text(cell: Any) -> str:
+    """A cell as text, behind ``TYPED`` if it can be no id; a sheet has all its numbers as floating-point ones."""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1 << 53:
+        return str(int(cell))
+    if isinstance(cell, str) or type(cell) is int:
+        return str(cell)
+    return TYPED + (str(cell).lower() if isinstance(cell, bool) else str(cell))
+
+
+def without_types(columns: str, log: Log) -> str:
+    """SQL that selects the columns of a sheet: what is no id is a bad record, other values are text.
+
+    Args:
+        columns: SQL that selects ``reason`` and the columns of the sheet.
+        log: The columns.
+    """
+    typed = " OR ".join(f"starts_with({column}, {sql_text(TYPED)})" for column in log.ids) or "false"
+    texts = ", ".join(f"ltrim({column}, {sql_text(TYPED)}) AS {column}" for column in log.columns)
+    reason = f"CASE WHEN {typed} THEN {sql_text(NO_ID)} ELSE reason END AS reason"
+    content = f"replace(content, {sql_text(TYPED)}, '') AS content"
+    return f"SELECT * REPLACE ({reason}, {content}, {texts}) FROM ({columns})"
+
+
 def _main(workbook: str, *sheet: str) -> None:
     """Write the names of the sheets as JSON, or a sheet as CSV."""
     from python_calamine import CalamineError, CalamineWorkbook, SheetTypeEnum
@@ -111,7 +139,7 @@ def _main(workbook: str, *sheet: str) -> None:
             return
         writer = csv.writer(sys.stdout, lineterminator="\n")
         for row in book.get_sheet_by_name(sheet[0]).iter_rows():
-            writer.writerow([int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in row])
+            writer.writerow(map(_text, row))
     except CalamineError as error:
         sys.stderr.write(str(error))
         sys.exit(UNREADABLE)

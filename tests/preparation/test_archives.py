@@ -6,11 +6,13 @@ import io
 import os
 import tarfile
 import zipfile
+from datetime import date, datetime, timezone
 
 import pytest
 
 from e4srec_hf.preparation import PreparationError
-from tests.preparation.raw_logs import prepare_all, rejected_of, sequences_of, titles_of
+from e4srec_hf.preparation.workbooks import NO_ID
+from tests.preparation.raw_logs import prepare_all, rejected_of, sequences_of, times_of, titles_of
 
 RATINGS = "1\t10\t5\t100\n1\t11\t4\t50\n2\t10\t3\t70\n"
 EXPECTED = {"1": ["11", "10"], "2": ["10"]}
@@ -180,6 +182,29 @@ def test_every_sheet_of_a_workbook_is_read(tmp_path):
     archive = zipped(tmp_path / "online+retail.zip", {"retail.xlsx": book.read_bytes()})
     prepare_all("online-retail", [archive], tmp_path / "zipped")
     assert sequences_of(tmp_path / "zipped") == {"7": ["a", "b", "c"], "8": ["a"]}
+
+
+def test_times_truth_values_and_fractions_in_cells_are_no_ids(tmp_path):
+    day = datetime(2021, 1, 3)
+    rows = [["user_id", "item_id", "timestamp", "buys"], ["u", 7, day, True], ["u", "2021-01-03", day, False]]
+    rows += [["u", bad, day, True] for bad in (day, day.date(), day.time(), True, False, 1.5, 1e300, float(2**60))]
+    rows += [[day, "a", day, True], [True, "a", day, True], ["u", "True", day, True], [8, 9.0, day, True]]
+    book = workbook(tmp_path / "log.xlsx", Log=rows)
+    prepare_all("table", [book], tmp_path / "out")
+    assert sequences_of(tmp_path / "out") == {"u": ["7", "2021-01-03", "True"], "8": ["9"]}
+    assert times_of(tmp_path / "out")["8"] == [int(day.replace(tzinfo=timezone.utc).timestamp())]
+    assert rejected_of(tmp_path / "out") == [(line, NO_ID) for line in range(4, 14)]
+    prepare_all("table", [book], tmp_path / "kept", keep={"buys": True})
+    assert sequences_of(tmp_path / "kept") == {"u": ["7", "True"], "8": ["9"]}
+
+
+def test_titles_of_a_sheet_may_be_times(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu,7,5\nu,8,6\n")
+    rows = [["item_id", "title"], [7, date(1984, 1, 1)], [8, True], [True, "x"]]
+    items = workbook(tmp_path / "items.xlsx", Items=rows)
+    prepare_all("table", [tmp_path / "log.csv"], tmp_path / "out", metadata=items)
+    assert titles_of(tmp_path / "out") == {"7": "1984-01-01", "8": "true"}
+    assert [reason for _, reason in rejected_of(tmp_path / "out")] == [NO_ID]
 
 
 def test_a_sheet_that_is_no_log_is_named(tmp_path):
