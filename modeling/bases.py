@@ -28,6 +28,8 @@ SHARED_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "prox
 
 #: Attributes of the layers and weights of bitsandbytes: scales, and the object that holds them after the first pass.
 QUANTIZATION_STATE = ("quant_state", "state", "CB", "SCB")
+#: Names of buffers that older files hold, and that models compute.
+COMPUTED = re.compile(r"\b(inv_freq|masked_bias|attn\.bias|attention\.bias|causal_mask)$")
 #: Ways in which LoRA starts that leave the weights of the base alone.
 HARMLESS_STARTS = (True, False, "gaussian", "orthogonal")
 
@@ -75,17 +77,14 @@ def open_base(
 
 def check_complete(base: PreTrainedModel, name: str, found: Mapping[str, Any]) -> None:
     """Raise a `ValueError` if a base's files do not hold exactly the weights of its config; heads may be surplus."""
-    kinds = {re.sub(r"\d+", "*", tensor) for tensor in base.state_dict()}
-    bare = {
-        tensor: re.sub(r"\d+", "*", tensor.removeprefix(f"{base.base_model_prefix}."))
-        for tensor in found["unexpected_keys"]
-    }
+    parts, prefix = {part for part, _ in base.named_children()}, f"{base.base_model_prefix}."
     problems = [f"missing: {tensor}" for tensor in sorted(found["missing_keys"])]
     problems += [f"misshapen: {tensor[0]}" for tensor in sorted(found["mismatched_keys"])]
-    problems += [f"surplus: {tensor}" for tensor in sorted(bare) if bare[tensor] in kinds]
+    for tensor in () if getattr(base, "is_quantized", False) else sorted(found["unexpected_keys"]):
+        if tensor.removeprefix(prefix).partition(".")[0] in parts and not COMPUTED.search(tensor):
+            problems.append(f"surplus: {tensor}")
     if problems:
-        more = [f"and {len(problems) - 8} more"] if len(problems) > 8 else []
-        listed = "\n  ".join([*problems[:8], *more])
+        listed = "\n  ".join(problems[:8] + ["…"] * (len(problems) > 8))
         raise ValueError(f"The weights of the base model {name!r} do not fit its config.json:\n  {listed}")
 
 
@@ -98,7 +97,7 @@ def share_base(model: PreTrainedModel) -> PreTrainedModel:
     if donor is not None and model.config.tuning == "full":
         raise ValueError('The base of an E4SRec model with tuning="full" was trained with it: no adapter fits on it.')
     if donor is not None and donor.unmerged_weights:
-        raise ValueError("An adapter is merged into this base: unmerge it first.")
+        raise ValueError("An adapter is merged into this base: e4srec_hf.serving.unmerge_adapter takes it out.")
     body = cast(PreTrainedModel, model.base_model if donor is None else donor.base)
     twin = copy.deepcopy(body, {id(value): value for value in _shared(body)})
     for parent in list(twin.modules()) if donor is not None else ():

@@ -1,6 +1,7 @@
 """Checks of a catalogue: its item vectors, and the fields of a config that say how it grew and which items retired."""
 
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from .histories import FIRST_ITEM_ID
 
 def check_whole_number(value: Any, name: str, least: int) -> None:
     """Raise a `ValueError` if ``value``, called ``name``, is not a whole number of at least ``least``."""
-    if type(value) is not int or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
@@ -21,17 +22,12 @@ def check_catalogue_fields(vocab_size: int, grown_from: Any, retired_items: Any)
     """
     for number in [*(grown_from or []), *(retired_items or [])]:
         check_whole_number(number, "each of grown_from and retired_items", 0)
-    grown_from, retired_items = list(grown_from or []), sorted(set(retired_items or []))
+    grown_from, retired_items = [*map(int, grown_from or [])], sorted(set(map(int, retired_items or [])))
     sizes = [FIRST_ITEM_ID - 1, *grown_from, vocab_size]
     if grown_from and not all(before < after for before, after in pairwise(sizes)):
-        raise ValueError(
-            f"grown_from must be the rows of an item table that grew to {vocab_size}, each more than the one before, "
-            f"not {grown_from}"
-        )
+        raise ValueError(f"grown_from must be growing numbers of rows below vocab_size {vocab_size}, not {grown_from}")
     if unknown := [item for item in retired_items if not FIRST_ITEM_ID <= item < vocab_size]:
-        raise ValueError(
-            f"retired_items must be item ids between {FIRST_ITEM_ID} and {vocab_size - 1}, not {unknown[0]}"
-        )
+        raise ValueError(f"retired_items must be item ids from {FIRST_ITEM_ID} to {vocab_size - 1}, not {unknown[0]}")
     return grown_from, retired_items
 
 

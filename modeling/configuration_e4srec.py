@@ -31,15 +31,18 @@ PAPER_LORA: dict[str, Any] = {
     "target_modules": ["gate_proj", "down_proj", "up_proj"],
 }
 
+#: A module, or the end of the name of one, without anything of a regular expression.
+PLAIN_NAME = re.compile(r"\w+([.-]\w+)*")
+
 
 def check_lora(lora: dict[str, Any]) -> None:
     """Raise a `ValueError` if LoRA has impossible settings, or names layers by a regular expression: some never end."""
     check_whole_number(lora["r"], "lora: r", 1)
-    if not 0 < lora["lora_alpha"] < float("inf"):
+    if type(lora["lora_alpha"]) not in (int, float) or not 0 < lora["lora_alpha"] < float("inf"):
         raise ValueError(f"lora: lora_alpha must be a number above 0, not {lora['lora_alpha']!r}")
     for field in ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern"):
-        names = [lora[field]] if isinstance(lora.get(field), str) else lora.get(field) or ()
-        if not all(isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names):
+        names = [lora[field]] if isinstance(lora.get(field), str) else lora.get(field) or []
+        if not isinstance(names, list | tuple | dict) or not all(PLAIN_NAME.fullmatch(str(name)) for name in names):
             raise ValueError(f"lora: {field} must be plain names of layers, not {lora[field]!r}")
 
 
@@ -121,13 +124,12 @@ class E4SRecConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be at least 0 and below 1, not {dropout}")
         self.base_model_name_or_path = base_model_name_or_path
         self.base_model_revision = base_model_revision
-        self.vocab_size = vocab_size
-        self.item_embedding_dim = item_embedding_dim
+        self.vocab_size, self.item_embedding_dim = int(vocab_size), int(item_embedding_dim)
         self.instruction = instruction
         self.response = response
         self.instruction_ids = list(instruction_ids or [])
         self.response_ids = list(response_ids or [])
-        self.max_history = max_history
+        self.max_history = int(max_history)
         self.lora: dict[str, Any] = {
             name: sorted(value) if isinstance(value, set) else value  # JSON knows no sets
             for name, value in {**PAPER_LORA, **(lora or {})}.items()

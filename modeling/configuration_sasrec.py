@@ -60,14 +60,14 @@ class SASRecConfig(PreTrainedConfig):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.max_history = max_history
+        self.vocab_size = int(vocab_size)
+        self.hidden_size = int(hidden_size)
+        self.num_hidden_layers = int(num_hidden_layers)
+        self.num_attention_heads = int(num_attention_heads)
+        self.max_history = int(max_history)
         self.dropout = dropout
         self.loss = loss
-        self.num_negatives = num_negatives
+        self.num_negatives = int(num_negatives)
         self.initializer_range = initializer_range
         self.grown_from, self.retired_items = check_catalogue_fields(vocab_size, grown_from, retired_items)
         kwargs.setdefault("pad_token_id", 0)  # [PAD] of the item tokenizer

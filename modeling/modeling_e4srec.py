@@ -3,8 +3,7 @@
     [instruction tokens] [item 1] [item 2] … [item n] [response tokens]
                                                              └── last hidden state → scores over the catalogue
 
-Source: arXiv 2312.02443. Only the LoRA weights, the input projection and the scoring head are trained; they and the
-item table are saved.
+Source: arXiv 2312.02443. Trained are LoRA, the input projection and the head; they and the item table are saved.
 
 The files of this repo, in reading order:
 
@@ -82,8 +81,7 @@ class E4SRecModel(Recommender):
 
     config_class = E4SRecConfig
     supports_gradient_checkpointing = True
-    # The base decides which of these it supports; this model has no attention of its own.
-    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True  # the base decides: attention is in it alone
     config: E4SRecConfig
     base: PreTrainedModel
     instruction_ids: Tensor
@@ -331,7 +329,9 @@ class E4SRecModel(Recommender):
             vectors = self.history_vectors(*self.known_histories(input_ids, attention_mask))
             return CausalLMOutput(logits=catalogue_scores(vectors, self.scoring_parts))  # type: ignore[arg-type]
         if self.training and self.unmerged_weights:
-            raise RuntimeError("The adapter is merged into the base, where nothing trains it: unmerge it first.")
+            raise RuntimeError(
+                "The adapter is merged into the base, where nothing trains it: unmerge_adapter(model) first."
+            )
         if self.training and self.config.base_dropout and not self.has_base_dropout:
             raise RuntimeError("base_dropout is for training with e4srec_hf: prepare_for_training(model) puts it in.")
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import CausalLMOutput
+from transformers.utils import cached_file
 
 from .configuration_sasrec import SASRecConfig
 from .histories import (
@@ -95,9 +96,13 @@ class SASRecModel(Recommender):
             raise ValueError(
                 f"The weights of {pretrained_model_name_or_path} do not fit SASRec:\n  " + "\n  ".join(problems)
             )
-        file = os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or "", WEIGHTS_NAME)
-        if os.path.isfile(file):
-            check_saved(file, getattr(model.config, "weights_digest", None))
+        where = {
+            name: kwargs[name] for name in ("subfolder", "cache_dir", "token", "local_files_only") if name in kwargs
+        }
+        file = cached_file(
+            pretrained_model_name_or_path, WEIGHTS_NAME, revision=getattr(model.config, "_commit_hash", None), **where
+        )
+        check_saved(str(file), getattr(model.config, "weights_digest", None))
         for parameter in model.parameters():  # off the mapped file, whose alignment changes the last bit of a product
             parameter.data = parameter.data.clone()
         return (model, info) if wants_info else model

@@ -138,7 +138,9 @@ class Recommender(AtomicSaveMixin):
                 candidates = torch.as_tensor(candidates, device=items.device).expand(len(items), -1)
             except (TypeError, ValueError, RuntimeError, OverflowError) as error:
                 raise ValueError(f"candidates must be item ids, (any,) or (batch, any): {error}") from error
-            if candidates.numel() and (candidates.is_floating_point() or candidates.dtype == torch.bool):
+            if candidates.numel() and (
+                candidates.dtype == torch.bool or not torch.can_cast(candidates.dtype, torch.long)
+            ):
                 raise ValueError(f"candidates must be item ids, whole numbers, not {candidates.dtype}")
             candidates = candidates.long()
             check_item_ids(candidates, self.config.vocab_size, "candidates")

@@ -1,6 +1,5 @@
 """Saving and strict loading: one safetensors file, never half-written, never quietly incomplete."""
 
-import glob
 import hashlib
 import json
 import os
@@ -50,32 +49,32 @@ def staged_directory(directory: str | os.PathLike[str]) -> Iterator[Path]:
     if final.exists() and not final.is_dir():
         raise NotADirectoryError(f"{final} is a file; a folder is needed to save to")
     final.parent.mkdir(parents=True, exist_ok=True)
-    beside = f".{final.name}{STAGE}"
-    for left in [*final.glob(f"{STAGE}*"), *final.parent.glob(f"{glob.escape(beside)}*")]:
+    for left in [*final.glob(f"{STAGE}*"), *final.parent.glob(f"{STAGE}*")]:
         with _locked(left) as held:
             if held:
-                shutil.rmtree(left)
+                shutil.rmtree(left, ignore_errors=True)
     # inside a folder that exists: it may be a mount point, where nothing can be renamed to from outside
-    place, prefix = (final, STAGE) if final.is_dir() else (final.parent, beside)
-    stage = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    stage = Path(tempfile.mkdtemp(prefix=".e4srec-new-", dir=final if final.is_dir() else final.parent))
     try:
-        with _locked(stage):
+        with _locked(stage):  # before it has the name that others clear
+            stage = stage.rename(stage.with_name(f"{STAGE}{stage.name[-8:]}"))
             yield stage
             (plain := stage / ".mode").touch()
             mode = stat.S_IMODE(plain.stat().st_mode)  # safetensors and mkdtemp make private files and folders
             plain.unlink()
             for path in (stage, *stage.rglob("*")):
-                executable = (mode & 0o444) >> 2 | path.stat().st_mode & stat.S_ISGID if path.is_dir() else 0
-                path.chmod(mode | executable)
+                path.chmod(mode if path.is_file() else mode | (mode & 0o444) >> 2 | path.stat().st_mode & stat.S_ISGID)
             if not final.is_dir():
                 stage.rename(final)
                 return
             # weights first and config last: if a process dies in between, they do not fit together
             files = [path for path in stage.rglob("*") if path.is_file()]
+            for file in files:
+                (target := final / file.relative_to(stage)).parent.mkdir(parents=True, exist_ok=True)
+                if target.is_dir():
+                    raise IsADirectoryError(f"{target} is a folder; a file is to be saved there")
             for file in sorted(files, key=lambda file: (file.name == "config.json", file.name != WEIGHTS_NAME, file)):
-                target = final / file.relative_to(stage)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(file, target)
+                os.replace(file, final / file.relative_to(stage))
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -103,9 +102,11 @@ def check_saved(weights_file: str | os.PathLike[str], recorded: str | None) -> N
 
 
 def weights_digest(file: str | os.PathLike[str]) -> str:
-    """A digest of a file's size and first 16 MiB, where trained weights are."""
+    """A digest of a file's size, its first and its last 8 MiB: LoRA stands first, the head last."""
     with open(file, "rb") as stream:
-        return hashlib.sha256(b"%d " % os.path.getsize(file) + stream.read(2**24)).hexdigest()[:32]
+        start, size = stream.read(2**23), stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - 2**23, 0))
+        return hashlib.sha256(b"%d " % size + start + stream.read()).hexdigest()[:32]
 
 
 def compare_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int | None, ...]]) -> list[str]:

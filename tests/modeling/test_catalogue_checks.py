@@ -31,15 +31,15 @@ def test_a_file_without_the_fields_is_a_catalogue_that_never_changed(config_clas
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"grown_from": [20]}, r"item table that grew to 20, each more than the one before, not \[20\]"),
+        ({"grown_from": [20]}, r"growing numbers of rows below vocab_size 20, not \[20\]"),
         ({"grown_from": [12, 12]}, r"not \[12, 12\]"),
         ({"grown_from": [1]}, r"not \[1\]"),
         (
             {"grown_from": [10.0]},
             r"each of grown_from and retired_items must be a whole number of at least 0, not 10\.0",
         ),
-        ({"retired_items": [1]}, "retired_items must be item ids between 2 and 19, not 1"),
-        ({"retired_items": [5, 20]}, "retired_items must be item ids between 2 and 19, not 20"),
+        ({"retired_items": [1]}, "retired_items must be item ids from 2 to 19, not 1"),
+        ({"retired_items": [5, 20]}, "retired_items must be item ids from 2 to 19, not 20"),
         ({"retired_items": [True]}, "each of grown_from and retired_items must be a whole number"),
         ({"retired_items": "abc"}, "each of grown_from and retired_items must be a whole number"),
     ],

@@ -140,12 +140,29 @@ def change_base(base_dir, folder, change):
             lambda w: w.update({"model.layers.2.mlp.up_proj.weight": w["model.layers.1.mlp.up_proj.weight"].clone()}),
             "surplus: model.layers.2.mlp.up_proj.weight",
         ),
-        (lambda w: [w.pop(name) for name in list(w) if ".layers.1." in name], "and 1 more"),
+        (
+            lambda w: w.update({"model.layers.0.self_attn.q_proj.bias": torch.ones(32)}),
+            "surplus: model.layers.0.self_attn.q_proj.bias",
+        ),
+        (
+            lambda w: w.update({"model.layers.0.self_attn.q_norm.weight": torch.ones(8)}),
+            "surplus: model.layers.0.self_attn.q_norm.weight",
+        ),
+        (lambda w: [w.pop(name) for name in list(w) if ".layers.1." in name], "…"),
     ],
-    ids=["missing", "misshapen", "surplus layer", "a whole layer"],
+    ids=["missing", "misshapen", "surplus layer", "surplus bias", "surplus norm", "a whole layer"],
 )
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_a_base_is_loaded_strictly(tuning, change, message, causal_base_dir, item_table, tmp_path):
     base = change_base(causal_base_dir, tmp_path / "base", change)
     with pytest.raises(ValueError, match=rf"base model .*base' do not fit its config.json:[^§]*{re.escape(message)}"):
         E4SRecModel.from_base(base, item_table, tuning=tuning)
+
+
+def test_a_base_may_bring_a_head_and_buffers_that_models_compute(causal_base_dir, item_table, tmp_path):
+    surplus = {"lm_head.weight": torch.ones(4, 32), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    base = change_base(causal_base_dir, tmp_path / "base", lambda weights: weights.update(surplus))
+    ids, mask = random_batch()
+    models = [E4SRecModel.from_base(folder, item_table).eval() for folder in (base, causal_base_dir)]
+    models[1].load_state_dict(models[0].state_dict())
+    assert torch.equal(*(model(ids, mask).logits for model in models))

@@ -459,6 +459,33 @@ def test_a_folder_is_refused_if_a_save_died_while_its_files_moved(moved, saved, 
     assert AutoModel.from_pretrained(directory).config.max_history == 7
 
 
+def test_nothing_is_replaced_if_a_folder_stands_in_the_place_of_a_file(saved):
+    model, directory = saved()
+    before = (directory / "model.safetensors").read_bytes()
+    (directory / "config.json").unlink()
+    (directory / "config.json").mkdir()
+    model.score.weight.data += 1
+    with pytest.raises(IsADirectoryError, match=r"config\.json is a folder; a file is to be saved there"):
+        model.save_pretrained(directory)
+    assert (directory / "model.safetensors").read_bytes() == before
+
+
+MANY_SAVES = """
+import sys
+from e4srec_hf.files import write_json
+for number in range(60):
+    write_json(f"{sys.argv[1]}/{sys.argv[2]}.json", {"number": number})
+"""
+
+
+def test_several_processes_save_into_one_folder(tmp_path):
+    running = [subprocess.Popen([sys.executable, "-c", MANY_SAVES, tmp_path, str(name)]) for name in range(3)]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    assert {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()} == {
+        f"{name}.json": {"number": 59} for name in range(3)
+    }
+
+
 def test_a_save_clears_no_folder_of_one_that_is_under_way_and_follows_no_link(tmp_path):
     folder, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
     folder.mkdir()

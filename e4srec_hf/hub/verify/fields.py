@@ -1,22 +1,19 @@
 """The fields of a config: their types, and values that a model can be built with and used."""
 
 import inspect
-import re
 from collections.abc import Callable, Iterator
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ...modeling import E4SRecConfig, SASRecConfig
 from ...modeling.bases import HARMLESS_STARTS
-from ...modeling.configuration_e4srec import PAPER_LORA
+from ...modeling.configuration_e4srec import PAPER_LORA, PLAIN_NAME
 from ...modeling.histories import FIRST_ITEM_ID
 from .findings import Finding, failed
 from .limits import LONGEST_PROMPT
 
 CONFIGS: dict[str, type] = {"e4srec": E4SRecConfig, "sasrec": SASRecConfig}
 UNUSABLE = "No model can be built or used with it."
-#: The name of a module, or the end of one, with nothing of a regular expression.
-PLAIN_NAME = re.compile(r"\w+(\.\w+)*")
 
 Check = Callable[[Any], bool]
 
