@@ -41,8 +41,8 @@ def check_pickles(file: IO[bytes], number: int = 1) -> None:
     """
     left = MOST_INSTRUCTIONS
     for _ in range(number):
-        mark = -1
         stack: list[int] = []  # for each object: the values in it, if it is a tuple
+        marks: list[int] = []  # places of the marks in it
         memo: dict[int, int] = {}
         for instruction, argument, _ in pickletools.genops(file):
             left -= 1
@@ -56,21 +56,27 @@ def check_pickles(file: IO[bytes], number: int = 1) -> None:
             elif name.endswith("GET"):
                 stack.append(memo.get(int(argument or 0), 1))
             else:
-                start = _start(stack, mark, [each.name for each in before])
+                start = _start(stack, marks, [each.name for each in before])
                 taken, stack[start:] = stack[start:], []
                 size = 1 + sum(taken) if name.startswith("TUPLE") else 1
                 if size > MOST_IN_A_TUPLE:
                     raise pickle.UnpicklingError(f"tuples that stand for more than {MOST_IN_A_TUPLE} values")
-                stack += [mark if each.name == "mark" else size for each in instruction.stack_after]
+                for each in instruction.stack_after:
+                    if each.name == "mark":
+                        marks.append(len(stack))
+                    stack.append(size)
 
 
-def _start(stack: list[int], mark: int, before: list[str]) -> int:
-    """Where in the stack begins what an instruction takes."""
-    if "mark" not in before:
-        return max(0, len(stack) - len(before))
-    if mark not in stack:
-        raise ValueError("a mark is missing")
-    return max(0, len(stack) - 1 - stack[::-1].index(mark) - before.index("mark"))
+def _start(stack: list[int], marks: list[int], before: list[str]) -> int:
+    """Where in the stack begins what an instruction takes; marks that it takes are dropped."""
+    start = len(stack) - len(before)
+    if "mark" in before:
+        if not marks:
+            raise ValueError("a mark is missing")
+        start = marks.pop() - before.index("mark")
+    while marks and marks[-1] >= start:
+        marks.pop()
+    return max(0, start)
 
 
 def check_zip(path: str | os.PathLike[str]) -> None:

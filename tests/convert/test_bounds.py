@@ -51,6 +51,14 @@ def many_instructions(file):
     file.write_bytes(b"\x80\x04]" + b"Na" * MOST_INSTRUCTIONS + b".")
 
 
+def many_marks(file):
+    file.write_bytes(b"\x80\x02" + b"(" * 245_000 + b"1" * 245_000 + b".")
+
+
+def many_marks_below_many_values(file):
+    file.write_bytes(b"\x80\x02(" + b"N" * 240_000 + b"(t" * 120_000 + b"(t.")
+
+
 def a_long_name_many_times(file):
     content = {f"{n}": 1 for n in range(1000)}
     file.write_bytes(pickle.dumps({"n" * 100_000: {"m" * 100_000: content}}))
@@ -97,6 +105,8 @@ HOSTILE = {
     "shared tuples of an older protocol": (shared_tuples(protocol=2), "tuples that stand for more"),
     "shared tuples in an archive": (shared_tuples(2, torch_saved=True), "tuples that stand for more"),
     "a million instructions": (many_instructions, "more than 500000 instructions"),
+    "marks on marks": (many_marks, "wants to use the pickle instruction POP_MARK"),
+    "marks on values": (many_marks_below_many_values, "holds a tuple; expected a tensor"),
     "names without end": (a_long_name_many_times, "characters"),
     "an archive that unfolds": (zip_that_unfolds, "is compressed"),
     "an archive whose parts lie on each other": (zip_with_parts_on_each_other, "no file of tensors"),
