@@ -34,7 +34,7 @@ def build_item_tokenizer(item_ids: Iterable[str], *, max_history: int | None = N
             has control characters. The message names the first of them.
     """
     items = list(item_ids)
-    _check_raw_ids(items)
+    check_raw_ids(items)
     tokens = [PAD_TOKEN, UNK_TOKEN, *items]
     # a tokenizer copies what it is made of: it is made of the special tokens alone, and then gets its items
     tokenizer = PreTrainedTokenizerFast(
@@ -83,7 +83,7 @@ def extend_item_tokenizer(tokenizer: PreTrainedTokenizerBase, item_ids: Iterable
         ValueError: If an id is already in the catalogue, or as [`build_item_tokenizer`].
     """
     old, new = item_catalogue(tokenizer), list(item_ids)
-    _check_raw_ids(new)
+    check_raw_ids(new)
     existing = set(old)
     if known := [item for item in new if item in existing]:
         refuse_ids("are in the catalogue already", known)
@@ -96,7 +96,12 @@ def refuse_ids(what: str, offenders: Sequence[Any]) -> NoReturn:
     raise ValueError(f"{len(offenders)} item id(s) {what}: {first}")
 
 
-def _check_raw_ids(items: Sequence[str]) -> None:
+def check_raw_ids(items: Sequence[str]) -> None:
+    """Refuse what can be no catalogue.
+
+    Raises:
+        ValueError: As [`build_item_tokenizer`] does.
+    """
     if not items:
         raise ValueError("The catalogue is empty: give at least one item id.")
     if others := [item for item in items if not isinstance(item, str)]:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ...data.item_tokenizer import PAD_TOKEN, UNK_TOKEN, build_item_tokenizer
+from ...data.item_tokenizer import PAD_TOKEN, UNK_TOKEN, build_item_tokenizer, check_raw_ids
 from ...files import read_json
 from ...modeling.saving import TOKENIZER_FILES
 from .findings import Finding, failed
@@ -94,12 +94,10 @@ def _check_items(vocabulary: dict[str, Any], vocab_size: int | None) -> Iterator
     for number, token in enumerate((PAD_TOKEN, UNK_TOKEN)):
         if (found := vocabulary.get(token)) != number:
             yield failed(VOCABULARY, f"{token} is {found}, not {number}", OTHER_ITEMS)
-    if blank := sum(not token.strip() for token in vocabulary):
-        yield failed(VOCABULARY, f"has {blank} items with a blank id", "No catalogue has such items.")
     try:
-        "".join(vocabulary).encode()
-    except UnicodeEncodeError:
-        yield failed(VOCABULARY, "has an item id that is not text", "It has half of a character (a surrogate).")
+        check_raw_ids([token for token in vocabulary if token not in (PAD_TOKEN, UNK_TOKEN)])
+    except ValueError as error:
+        yield failed(VOCABULARY, f"has items that no catalogue has: {error}", "No release writes such a file.")
 
 
 def same(found: Any, expected: Any) -> bool:

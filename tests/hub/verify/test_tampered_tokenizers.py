@@ -19,6 +19,11 @@ def with_vocabulary(**changes):
     return tokenizer(lambda content: content["model"]["vocab"].update(changes))
 
 
+def with_item(name):
+    """The catalogue with another name of one item."""
+    return tokenizer(lambda c: c["model"].update(vocab={name if t == "item 5" else t: n for t, n in _items(c)}))
+
+
 def with_added(**changes):
     return tokenizer(lambda content: content["added_tokens"][0].update(changes))
 
@@ -72,15 +77,16 @@ TAMPERED = {
     "an id that is a fraction": (with_vocabulary(**{"item 0": 2.0}), "tokenizer.json", "are not 0, 1, 2"),
     "an id that is a text": (with_vocabulary(**{"item 0": "2"}), "tokenizer.json", "are not 0, 1, 2"),
     "a negative id": (with_vocabulary(**{"item 0": -2}), "tokenizer.json", "are not 0, 1, 2"),
-    "a blank item": (
-        tokenizer(lambda c: c["model"].update(vocab={" " if t == "item 5" else t: n for t, n in _items(c)})),
+    "a blank item": (with_item(" "), "tokenizer.json", "blank"),
+    "an empty item": (with_item(""), "tokenizer.json", "blank"),
+    "half a character": (with_item("\ud800"), "tokenizer.json", "halves of characters"),
+    "an item with NUL": (with_item("a\0"), "tokenizer.json", "control characters"),
+    "an item with a line break": (with_item("a\nb"), "tokenizer.json", "control characters"),
+    "an item with an old control": (with_item("\x9b31m"), "tokenizer.json", "control characters"),
+    "no items": (
+        tokenizer(lambda c: c["model"].update(vocab={"[PAD]": 0, "[UNK]": 1})),
         "tokenizer.json",
-        "1 items with a blank id",
-    ),
-    "half a character": (
-        tokenizer(lambda c: c["model"].update(vocab={"\ud800" if t == "item 5" else t: n for t, n in _items(c)})),
-        "tokenizer.json",
-        "is not text",
+        "The catalogue is empty",
     ),
     "a vocabulary that is a list": (
         tokenizer(lambda c: c["model"].update(vocab=list(c["model"]["vocab"]))),
