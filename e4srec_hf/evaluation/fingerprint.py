@@ -77,9 +77,10 @@ def _effects(config: PreTrainedConfig, dtype: str, directory: Path | None) -> di
 
 
 def _base(name: str | None, revision: str | None, directory: Path | None) -> list[str | None]:
-    """What a base is: its content where it is a folder, else its name and its commit."""
-    folder = Path(directory, name) if directory is not None and name and name.startswith("./") else Path(name or "")
-    if name is None or not folder.is_dir():
+    """What a base is: its content where its name is that of a folder, else its name and its commit."""
+    folder = Path(directory or "", name or "")
+    is_path = name is not None and (name.startswith("./") or os.path.isabs(name))  # else an id, whatever lies here
+    if not is_path or not folder.is_dir():
         return [name, revision]
     digest = hashlib.sha256(_json(_without(read_json(folder / CONFIG_NAME), BASE_WITHOUT_EFFECT)))
     with ExitStack() as opened:

@@ -174,3 +174,15 @@ def test_another_base_of_the_same_shape_leaves_figures_behind(make_model, base_d
     assert load_evaluation(tmp_path / "adapter", model).reports == {}
     model.save_pretrained(tmp_path / "adapter")
     assert load_reports(tmp_path / "adapter") == {}
+
+
+def test_a_base_on_the_hub_is_no_folder_of_its_name(make_model, base_dir, item_tokenizer, tmp_path, monkeypatch):
+    """Wherever the program runs."""
+    model = make_model(base_dir)
+    model.config.base_model_name_or_path, model.config.base_model_revision = "org/base", "a" * 40
+    before = model_fingerprint(model)
+    shutil.copytree(base_dir, tmp_path / "org" / "base")
+    monkeypatch.chdir(tmp_path)
+    assert model_fingerprint(model) == before
+    save_trained(model, item_tokenizer, tmp_path / "adapter")
+    assert folder_fingerprint(tmp_path / "adapter") == before
