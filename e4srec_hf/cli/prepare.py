@@ -228,6 +228,8 @@ def _print(prepared: Any, output: Path) -> None:
     if prepared.rejected:
         listed = f"Invalid records, listed in {output / 'rejected.jsonl'}:\n{prepared.rejected}\n"
         console.print(listed, markup=False, soft_wrap=True)
+    for note in facts["notes"]:
+        console.print(f"Note: {note}\n", markup=False, soft_wrap=True)
     console.print(steps, "", sizes, "", sep="\n")
     console.print(describe_ties(facts), markup=False)
     console.print(f"Wrote {output}", markup=False, soft_wrap=True)

@@ -32,6 +32,10 @@ FORMATS = (
     *("%a, %d %b %Y %H:%M:%S GMT", "%a %d %b %Y %H:%M:%S", "%H:%M:%S %d.%m.%Y", "%Y-%m-%d-%H.%M.%S.%f"),
 )
 
+#: Texts that may be ids or marks of missing values.
+MAY_BE_MARKS = ("?", "-", "--", "unknown", "none", "missing", "0", "-1")
+#: Share of all rows from which a user of such a text is noted.
+SHARE_OF_MARK = 0.05
 
 JANUARY = "in January 1970"
 
@@ -110,6 +114,21 @@ def _advice(
     if source.name in ("table", "sql"):
         ways += ["another --time-column (none, if the rows are in the order of time)"]
     return f"Give {' or '.join(ways)}"
+
+
+def note_marks(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """A note on each user who may be a mark of missing values: its id looks so, and it has many of the rows."""
+    marks = ", ".join(map(sql_text, MAY_BE_MARKS))
+    found = connection.execute(
+        f"""SELECT user_id, count(*) AS n, (SELECT count(*) FROM records) AS records FROM records
+        WHERE reason IS NULL AND skipped IS NULL AND lower(trim(user_id)) IN ({marks})
+        GROUP BY 1 HAVING n > {SHARE_OF_MARK} * records ORDER BY n DESC, 1"""
+    ).fetchall()
+    return [
+        f"The user {user!r} has {rows:,} of {records:,} records ({rows / records:.0%}). If it stands for missing "
+        f"users, leave it out with --missing={user}, and repeat --missing for each other mark."
+        for user, rows, records in found
+    ]
 
 
 def check_titles(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:

@@ -41,7 +41,23 @@ MISSING = (
         "1.#IND",
         "-1.#IND",
     ),
-    *("NaT", "null", "(null)", "<null>", "[null]", "None", "(none)", "<none>", "nil", "undefined", "\\N", '""', "''"),
+    *(
+        "NaT",
+        "null",
+        "(null)",
+        "<null>",
+        "[null]",
+        "None",
+        "(none)",
+        "<none>",
+        "nil",
+        "undefined",
+        "\\N",
+        "\\\\N",
+        '""',
+        "''",
+    ),
+    *("#VALUE!", "#REF!", "#DIV/0!", "#NULL!", "#NAME?", "#NUM!", "(not set)"),
 )
 
 

@@ -7,7 +7,7 @@ from ..data.item_tokenizer import PAD_TOKEN, UNK_TOKEN
 from .layouts import POSITION_OF_FILE
 from .options import PreparationOptions, microseconds
 from .source import Source
-from .sql import sql_text
+from .sql import BLANKS, sql_text
 
 DAY = 86_400_000_000
 CONTROLS = "control characters in an id"
@@ -98,7 +98,7 @@ def has_controls(column: str) -> str:
 def is_mark(column: str, options: PreparationOptions) -> str:
     """SQL for whether a text is a mark of missing values."""
     marks = ", ".join(sql_text(mark.lower()) for mark in ("", *options.missing))
-    return f"coalesce(lower(trim({column})) IN ({marks}), false)"
+    return f"coalesce(lower(trim({column}, {sql_text(BLANKS)})) IN ({marks}), false)"
 
 
 def without_marks(columns: Iterable[str], options: PreparationOptions) -> str:

@@ -17,7 +17,7 @@ from ..data.prepared import FACTS_NAME, PICTURE_NAME, REJECTED_NAME
 from ..files import write_json
 from ..version import __version__
 from .archives import expand
-from .checks import check_times, check_titles, time_advice
+from .checks import check_times, check_titles, note_marks, time_advice
 from .chunks import ahead, read_chunks
 from .errors import PreparationError
 from .files import find_files, recorded_name
@@ -215,6 +215,7 @@ def _prepare(
     check_kept(connection, options.keep)
     check_times(connection, names, source, options, now)
     check_titles(connection, names[len(files) :])
+    notes = note_marks(connection)
     if source.title is not None:
         collect_titles(connection)
     steps = select_interactions(connection, options)
@@ -249,6 +250,7 @@ def _prepare(
         "files": read,
         "metadata": titled,
         "rejected": rejected,
+        "notes": notes,
         "steps": steps,
         "cuts": None if cuts is None else [moment(cut) for cut in cuts],
         **summary(writer.counts),

@@ -1,7 +1,7 @@
 """SQL snippets for literals, identifiers and text values."""
 
-#: Characters that Python strips; an id of only these is missing.
-BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+#: Characters that Python strips, and those without width; an id of only these is missing.
+BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\u200b\u200c\u200d\u2060\ufeff"
 
 
 def sql_text(text: str) -> str:

@@ -140,7 +140,11 @@ def test_a_time_in_several_columns(separator, row, columns, form, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "mark", ["NA", "null", "None", "nan", "NaN", "NULL", "N/A", "<NA>", "\\N", " NA ", "NaT", "-nan", "#NA"]
+    "mark",
+    [
+        *("NA", "null", "None", "nan", "NaN", "NULL", "N/A", "<NA>", "\\N", " NA ", "NaT", "-nan", "#NA"),
+        *("#VALUE!", "#REF!", "#DIV/0!", "#NULL!", "#NAME?", "#num!", "(not set)", "\\\\N", "\u00a0NA\u200b"),
+    ],
 )
 @pytest.mark.parametrize("column", ["user", "item", "time"])
 def test_marks_of_missing_values_are_no_ids(column, mark, tmp_path):
@@ -150,6 +154,23 @@ def test_marks_of_missing_values_are_no_ids(column, mark, tmp_path):
     prepare_all("table", [log], tmp_path / "out")
     assert sequences_of(tmp_path / "out") == {"u1": ["i1", "i2"]}
     assert rejected_of(tmp_path / "out") == [(3, f"no {column} (a mark of missing values, see --missing)")]
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\ufeff", "\u00a0", " \u2060\u3000"])
+def test_ids_without_a_visible_character_are_missing(blank, tmp_path):
+    rows = [("u", "i", 5), (blank, "i", 6), ("u", blank, 7)]
+    log = write(tmp_path / "log.csv", ("user_id", "item_id", "timestamp"), rows)
+    prepare_all("table", [log], tmp_path / "out")
+    assert rejected_of(tmp_path / "out") == [(3, "no user"), (4, "no item")]
+
+
+def test_a_user_that_may_be_a_mark_is_noted(tmp_path):
+    rows = [("?" if n < 6 else "Unknown" if n < 11 else f"u{n}", f"i{n}", 5) for n in range(100)]
+    log = write(tmp_path / "log.csv", ("user_id", "item_id", "timestamp"), rows)
+    notes = prepare_all("table", [log], tmp_path / "out").facts["notes"]
+    assert [note.partition(" If")[0] for note in notes] == ["The user '?' has 6 of 100 records (6%)."]
+    assert "--missing=?" in notes[0]
+    assert prepare_all("table", [log], tmp_path / "no", missing=["?"]).facts["notes"] == []
 
 
 def test_marks_are_chosen(tmp_path):
