@@ -8,7 +8,8 @@ from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from ..data.prepared import FACTS_NAME, ITEMS_NAME, SEQUENCES_NAME, SPLITS
+from ..data.prepared import FACTS_NAME, ITEMS_NAME, SEQUENCES_NAME
+from ..data.prepared_checks import SPLITS
 from ..data.splits import LEAVE_ONE_OUT, MIN_ITEMS, describe_split
 from ..files import CARD_NAME, read_json
 from ..modeling.saving import staged_directory

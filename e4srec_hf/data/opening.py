@@ -1,18 +1,20 @@
 """Opening any data set to train on: sequences, splits and catalogue, and a description of what was found."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
 from ..paths import check_exists
 from .demo import make_demo_world
 from .description import describe_data, is_hub_id, without_folders
-from .prepared import load_dataset_facts, load_items, load_split
+from .prepared import ITEMS_NAME, SEQUENCES_NAME, load_dataset_facts, load_items, load_split
+from .prepared_checks import check_files, check_items, check_rows
 from .raw_logs import check_not_raw
 from .sequences import SEQUENCE_FEATURES, TABLE_READERS, catalogue_of, load_sequences
 from .splits import LEAVE_ONE_OUT, leave_one_out
@@ -91,20 +93,34 @@ def load_training_data(
             raise ValueError(f"{name} cannot be streamed: it is {_kind(name)}. Prepare it first (e4srec prepare).")
         return from_sequences(load_sequences(name, **columns), name, _kind(name))
     split = prepared.get("split", LEAVE_ONE_OUT)
-    train = load_split(name, split["kind"], "train", streaming=streaming)
-    if streaming:
-        train = StreamedSequences(train, prepared["splits"]["train"], seed=seed)
+    if Path(name).is_dir():
+        check_files(Path(name), prepared, SEQUENCES_NAME)
     listed = load_items(name)
+    check_items(listed, prepared, f"{name}/{ITEMS_NAME}")
+    catalogue = pa.array(listed, pa.string())
+
+    def load(kind: str, part: str) -> Dataset:
+        if kind and not prepared["splits"][part]:  # `load_dataset` takes none that is empty
+            return Dataset.from_dict({"user_id": [], "item_ids": []}, features=SEQUENCE_FEATURES)
+        rows = load_split(name, kind, part)
+        check_rows(rows, catalogue, f"{name}/{kind}/{part}.parquet" if kind else f"{name}/{SEQUENCES_NAME}")
+        return rows
+
+    if streaming:
+        rows = load_split(name, split["kind"], "train", streaming=True)
+        train: Any = StreamedSequences(rows, prepared["splits"]["train"], seed=seed)
+    else:
+        train = load(split["kind"], "train")
     facts = {key: prepared[key] for key in ("users", "items", "interactions", "sha256")}
     return TrainingData(
         f"a prepared data set {'on the Hub' if is_hub_id(name) else 'in a folder'}, split {split['kind']}",
         {"name": without_folders(name), "hub_id": name if is_hub_id(name) else None, **facts, "split": split},
         train,
-        _evaluated(name, split["kind"], "validation", prepared["splits"]),
-        _evaluated(name, split["kind"], "test", prepared["splits"]),
+        load(split["kind"], "validation"),
+        load(split["kind"], "test"),
         list(listed),
         {item: title for item, title in listed.items() if title is not None},
-        lambda: load_split(name, "", "train"),
+        lambda: load("", "train"),
     )
 
 
@@ -123,13 +139,6 @@ def from_sequences(sequences: Dataset, name: str, kind: str, titles: dict[str, s
     return TrainingData(
         kind, facts, splits["train"], splits["validation"], splits["test"], items, titles or {}, lambda: sequences
     )
-
-
-def _evaluated(name: str, kind: str, split: str, rows: Mapping[str, int]) -> Dataset:
-    """A split to evaluate on; `load_dataset` takes none that is empty."""
-    if not rows[split]:
-        return Dataset.from_dict({"user_id": [], "item_ids": []}, features=SEQUENCE_FEATURES)
-    return load_split(name, kind, split)
 
 
 def _kind(name: str) -> str:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, load_dataset
 from huggingface_hub import hf_hub_download
@@ -11,6 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from ..files import read_json
 from .item_ids import as_ids, check_type_of_ids
+from .prepared_checks import WAY_OUT, check_facts
 from .rows import Columns, check_columns
 from .sequences import SEQUENCE_FEATURES
 
@@ -22,7 +24,6 @@ FACTS_NAME = "dataset.json"
 REJECTED_NAME = "rejected.jsonl"
 #: A picture of the data, if it was prepared from raw logs.
 PICTURE_NAME = "preparation.png"
-SPLITS = ("train", "validation", "test")
 
 
 def load_dataset_facts(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str, Any]:
@@ -31,12 +32,19 @@ def load_dataset_facts(source: str | os.PathLike[str], **hub_arguments: Any) -> 
     Args:
         source: A folder or a Hub id.
         hub_arguments: ``revision``, ``token``, …, for a Hub id.
+
+    Raises:
+        ValueError: If there is a ``dataset.json`` that is not one of a prepared data set.
     """
     try:
         file = _find_file(source, FACTS_NAME, **hub_arguments)
     except RepositoryNotFoundError:
         return {}
-    return {} if file is None else read_json(file)
+    if file is None:
+        return {}
+    facts = read_json(file)
+    check_facts(facts, f"{os.fspath(source)}/{FACTS_NAME}")
+    return facts
 
 
 def load_split(
@@ -87,7 +95,10 @@ def load_items(source: str | os.PathLike[str], **hub_arguments: Any) -> dict[str
     file = _find_file(source, ITEMS_NAME, **hub_arguments)
     if file is None:
         return {}
-    items = pq.read_table(file)
+    try:
+        items = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} cannot be read as Parquet ({error}): {WAY_OUT}.") from error
     if not {"item_id", "title"} <= set(items.column_names):
         return {}
     try:

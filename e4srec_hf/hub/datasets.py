@@ -13,7 +13,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from ..cards.dataset_card import refresh_dataset_card, write_dataset_card
 from ..cards.model_card import kept_licence
 from ..data.description import describe_data
-from ..data.prepared import FACTS_NAME, ITEMS_NAME, REJECTED_NAME, SEQUENCES_NAME, SPLITS
+from ..data.prepared import FACTS_NAME, ITEMS_NAME, REJECTED_NAME, SEQUENCES_NAME
+from ..data.prepared_checks import SPLITS
 from ..data.sequences import catalogue_of, sequences_from_table
 from ..data.splits import LEAVE_ONE_OUT, MIN_ITEMS, leave_one_out
 from ..files import CARD_NAME, write_json

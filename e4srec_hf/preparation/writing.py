@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..data.prepared import ITEMS_NAME, SEQUENCES_NAME, SPLITS
+from ..data.prepared import ITEMS_NAME, SEQUENCES_NAME
+from ..data.prepared_checks import SPLITS
 from ..data.splits import MIN_ITEMS
 from .chunks import CHUNK, Chunk
 from .options import PreparationOptions
