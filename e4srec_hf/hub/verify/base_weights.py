@@ -98,8 +98,10 @@ def _files(
     content = documents.get(index)
     content = content if isinstance(content, dict) else {}
     shards = content.get("weight_map")
-    if not isinstance(shards, dict) or not shards or content.keys() - {"metadata", "weight_map"}:
-        return {}, [failed(index, "is not an index of weights", "It maps the names of tensors to files.")]
+    if not isinstance(shards, dict) or not shards or content.keys() != {"metadata", "weight_map"}:
+        return {}, [failed(index, "is not an index of weights", "It has metadata, and maps names of tensors to files.")]
+    if not isinstance(content["metadata"], dict):
+        return {}, [failed(index, "is not an index: its metadata is no object", "Loading adds to it.")]
     if odd := [file for file in shards.values() if not isinstance(file, str) or not SHARD.fullmatch(file)]:
         return {}, [failed(index, f"names the file {odd[0]!r}", "Loading would read it, also outside the folder.")]
     files: dict[str, set[str] | None] = {}
@@ -115,23 +117,27 @@ def _files(
 def _compare(
     where: str, stored: Mapping[str, Stored], config: Mapping[str, Any], base: PreTrainedModel
 ) -> Iterator[Finding]:
-    if get_checkpoint_conversion_mapping(base.config.model_type) is not None:
-        yield note(where, "its tensors were not compared with its config", "transformers renames and joins them.")
-        return
     prefix = f"{base.base_model_prefix}."
     found = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
-    expected = {name: tuple(tensor.shape) for name, tensor in base.state_dict().items()}
+    if twice := sorted(name for name in found if {name, prefix + name} <= stored.keys()):
+        yield failed(
+            where, f"has these with {prefix!r} and without it: {twice[:5]}", "Only one of the two would be loaded."
+        )
     if config.get("quantization_config") is not None:
         method = config["quantization_config"]
         method = method.get("quant_method") if isinstance(method, dict) else None
         if method != "bitsandbytes":
             yield unchecked(where, f"is quantized by {method!r}", "Its tensors cannot be compared with its config.")
             return
-        yield from _compare_quantized(where, found, expected)
+        yield from _compare_quantized(where, found, {name: tuple(t.shape) for name, t in base.state_dict().items()})
         return
     for name in sorted(found):
         if found[name].dtype not in WIDTHS:
             yield failed(where, f"{name} has the dtype {found[name].dtype}", f"Expected one of {sorted(WIDTHS)}.")
+    if get_checkpoint_conversion_mapping(base.config.model_type) is not None:
+        yield note(where, "its tensors were not compared with its config", "transformers renames and joins them.")
+        return
+    expected = {name: tuple(tensor.shape) for name, tensor in base.state_dict().items()}
     ignored = [re.compile(pattern) for pattern in base._keys_to_ignore_on_load_unexpected or ()]
     surplus = {name for name in found if name not in expected and not any(each.search(name) for each in ignored)}
     if surplus:
@@ -159,6 +165,13 @@ def _compare_quantized(
 ) -> Iterator[Finding]:
     """Quantized weights are packed, and have scales beside them; the names and the other shapes are known."""
     parents = {name.rpartition(".")[0] for name in expected}
+    packed = {name for name in expected if name in found and found[name].dtype not in WIDTHS}
+    if not packed:
+        yield failed(where, "has no packed weights", "Its config says that it is quantized; loading would misread it.")
+    for name in sorted(packed):
+        scales = {f"{name}.absmax", f"{name.rpartition('.')[0]}.SCB"}  # of 4 bits and of 8 bits
+        if found[name].dtype not in ("U8", "I8") or scales.isdisjoint(found):
+            yield failed(where, f"{name} has the dtype {found[name].dtype} and no scales", "It is no packed weight.")
     for name in sorted(expected.keys() - found.keys()):
         yield failed(where, f"missing: {name}", INCOMPLETE)
     for name, tensor in sorted(found.items()):

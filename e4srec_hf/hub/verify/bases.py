@@ -12,15 +12,12 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.utils import cached_file
 
 from ...modeling import E4SRecConfig
+from .base_fields import check_labels, check_numbers, check_texts
 from .files import REDIRECTIONS
 from .findings import Finding, failed, note, unchecked
 from .json_files import has_auto_map, parse
-from .limits import LARGEST_JSON, LARGEST_NUMBER, MOST_PARTS
+from .limits import LARGEST_JSON
 
-#: Names of the numbers of layers, experts and other parts, each of which is built.
-PARTS = re.compile(r"(layers?|experts|blocks|depths?|groups)$")
-#: Names of numbers that a base divides by or counts with.
-POSITIVE = re.compile(r"(eps|epsilon|rope_theta|max_position_embeddings|n_positions|hidden_size|head_dim)$")
 NEEDS_CODE = "Loading it would need remote code, which E4SRec never runs."
 UNKNOWN_SHAPES = "It determines the shapes of the LoRA weights. check_base=False skips this check."
 
@@ -31,41 +28,30 @@ def model_type_of(content: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def check_numbers(where: str, content: dict[str, Any]) -> Iterator[Finding]:
-    """Check that no number is out of all proportion, above all those of layers and experts, which are built."""
-    numbers = list(_numbers(content))
-    if too_many := sorted(part for part in numbers if PARTS.search(part[0]) and part[1] > MOST_PARTS):
-        yield failed(where, f"has {too_many[:5]}", f"No model has more than {MOST_PARTS} layers or experts.")
-    elif huge := [part for part in numbers if abs(part[1]) > LARGEST_NUMBER]:
-        yield failed(where, f"has {huge[:5]}", "No size of a model is that large.")
-    for name, value in numbers:
-        if POSITIVE.search(name) and value <= 0:
-            yield failed(where, f"{name} is {value}", "It must be positive, or hidden states are no numbers.")
-
-
-def _numbers(document: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a config, at any depth, each with the name that it or its list has."""
-    pairs = document.items() if isinstance(document, dict) else ((name, value) for value in document)
-    for key, value in pairs:
-        if isinstance(value, dict | list):
-            yield from _numbers(value, key)
-        elif type(value) in (int, float):
-            yield key, value
-
-
-def check_base_config(where: str, content: Any) -> Iterator[Finding]:
-    """Check that `transformers` can build the base without custom code, and that its config names no other files."""
+def check_base_config(where: str, content: Any, n_places: int) -> Iterator[Finding]:
+    """Check that `transformers` can build the base without custom code, and that it can read ``n_places`` places."""
     if not isinstance(content, dict):
         yield failed(where, "is not a dictionary", "No base can be built from it.")
         return
     if (model_type := model_type_of(content)) not in MODEL_MAPPING_NAMES:
         yield failed(where, f"has the model type {model_type!r}, which is not in transformers", NEEDS_CODE)
-    if "configuration_files" in content:
-        yield failed(where, "refers to other files (configuration_files)", "They were not checked.")
-    for name in sorted(name for name in content if name.endswith("_implementation")):
-        if "/" in str(content[name]):
-            yield failed(where, f"{name} is {content[name]!r}", "A kernel from the Hub is compiled code.")
+    yield from check_labels(where, content)
     yield from check_numbers(where, content)
+    yield from check_texts(where, content)
+    places, vocab = content.get("max_position_embeddings"), content.get("vocab_size")
+    padding = content.get("pad_token_id")
+    if type(padding) is type(vocab) is int and padding >= vocab:
+        yield failed(where, f"pad_token_id is {padding}, but it has {vocab} tokens", "No base can be built with it.")
+    if type(places) is int and places < n_places:
+        what = f"max_position_embeddings is {places}, but the prompt and max_history need {n_places}"
+        yield failed(where, what, "The base cannot read the histories that the model reads.")
+
+
+def places_of(content: Any) -> int:
+    """The places that the prompt and the longest history of a model need, as far as its config says so."""
+    prompt = [content.get(name) for name in ("instruction_ids", "response_ids")]
+    longest = content.get("max_history")
+    return sum(len(ids) for ids in prompt if isinstance(ids, list)) + (longest if type(longest) is int else 0)
 
 
 def check_base_name(content: dict[str, Any]) -> Iterator[Finding]:
@@ -156,7 +142,7 @@ def read_base_config(
             return None, [unchecked(name, f"the base could not be read: {error}", UNKNOWN_SHAPES)]
         if redirection is not None:
             return None, [failed(name, "the base has an adapter_config.json", REDIRECTIONS["adapter_config.json"])]
-    findings = list(check_base_config(where, content))
+    findings = list(check_base_config(where, content, places_of(documents["config.json"])))
     if has_auto_map(content) and not name.startswith("./"):  # inside the repo it is reported as a failure
         findings.append(note(where, "has an auto_map", "The base has custom code, which E4SRec never runs."))
     return (None if any(finding.kind == "failed" for finding in findings) else content), findings

@@ -6,7 +6,8 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ...modeling import E4SRecConfig, E4SRecModel, SASRecConfig, SASRecModel
-from .bases import NEEDS_CODE, check_base_config, check_base_name, check_numbers, model_type_of
+from .base_fields import check_numbers
+from .bases import NEEDS_CODE, check_base_config, check_base_name, model_type_of, places_of
 from .fields import check_fields, check_lora, own_fields
 from .findings import Finding, failed
 from .json_files import has_auto_map
@@ -45,7 +46,7 @@ def check_config(content: Any) -> Iterator[Finding]:
         yield from check_lora(content.get("lora"))
     yield from check_numbers("config.json", content)
     if content.get("base_config") is not None:
-        yield from check_base_config("config.json: base_config", content["base_config"])
+        yield from check_base_config("config.json: base_config", content["base_config"], places_of(content))
     if has_auto_map(content.get("base_config")):
         yield failed("config.json: base_config", "has an auto_map", NEEDS_CODE)
 

@@ -27,8 +27,10 @@ MOST_SHARDS = 512
 MOST_PARTS = 512
 #: Modules of a model that is built to know its tensors. 126 layers with LoRA on each matrix have 10,000.
 MOST_MODULES = 12_288
-#: Any whole number in the config of a base.
-LARGEST_NUMBER = 2**40
+#: Labels of a classifier, which a config lists.
+MOST_LABELS = 4096
+#: Any whole number in a config, and any other one.
+LARGEST_NUMBER, LARGEST_FRACTION = 2**25, 2.0**40
 #: Findings that are reported on one file, and on all; characters of a line of the report.
 MOST_FINDINGS, MOST_IN_ALL, LONGEST_LINE = 20, 200, 500
 #: Tokens of each part of the prompt.

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from e4srec_hf.hub.verify import verify
+from e4srec_hf.hub.verify.bases import check_base_config
 from tests.hub.verify.tampering import WEIGHTS, base_config, change_json, find, write
 
 INDEX = f"base/{WEIGHTS}.index.json"
@@ -65,6 +66,14 @@ def with_a_tensor(file: Path):
     save_file(load_file(file) | {"extra": torch.zeros(2)}, file, metadata={"format": "pt"})
 
 
+def with_prefix(tensors):
+    tensors["model.norm.weight"] = tensors["norm.weight"].clone()
+
+
+def rope(**changes):
+    return base_config(rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0} | changes)
+
+
 def value(number):
     return weights(lambda w: w["layers.0.mlp.up_proj.weight"].view(-1)[3:4].fill_(number))
 
@@ -91,6 +100,12 @@ TAMPERED = {
         index(lambda content: content["weight_map"].update(extra=min(content["weight_map"].values()))),
         r"base/model-.*",
         r"do not name the same tensors: \['extra'\]",
+    ),
+    "an index without metadata": (index(lambda content: content.pop("metadata")), INDEX, "is not an index"),
+    "an index with metadata that is a text": (
+        index(lambda content: content.update(metadata="x")),
+        INDEX,
+        "its metadata is no object",
     ),
     # the files
     "a file that lacks a tensor": (shard(without_a_tensor), r"base/model-.*", "do not name the same tensors"),
@@ -149,6 +164,24 @@ TAMPERED = {
         SINGLE,
         "the dtype F64",
     ),
+    "truth values": (weights(lambda w: w.update({"norm.weight": torch.ones(32).bool()})), SINGLE, "the dtype BOOL"),
+    "a tensor by two names": (weights(with_prefix), SINGLE, r"with 'model\.' and without it: \['norm.weight'\]"),
+    **{
+        f"plain weights, quantized in {bits} bits": (
+            base_config(quantization_config={"quant_method": "bitsandbytes", f"load_in_{bits}bit": True}),
+            SINGLE,
+            "has no packed weights",
+        )
+        for bits in (4, 8)
+    },
+    "whole numbers in a quantized base": (
+        lambda folder: (
+            base_config(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})(folder),
+            weights(lambda w: w.update({"norm.weight": torch.ones(32).int()}))(folder),
+        ),
+        SINGLE,
+        "norm.weight has the dtype I32 and no scales",
+    ),
     # its config against its tensors
     "a dtype that no tensor has": (base_config(dtype="bfloat16"), SINGLE, "has no tensor of the dtype torch.bfloat16"),
     "a dtype that is none": (base_config(dtype="evil"), "base/config.json", "no base can be built"),
@@ -162,6 +195,47 @@ TAMPERED = {
     "an activation that is none": (base_config(hidden_act="evil"), "base/config.json", "no base can be built"),
     "a quantization by others": (base_config(quantization_config={"quant_method": "evil"}), SINGLE, "quantized by"),
     "an encoder and a decoder": (base_config(model_type="t5"), "base/config.json|config.json|" + SINGLE, "."),
+    # numbers out of proportion
+    **{
+        f"{name} is {number!r}": (base_config(**{name: number}), "base/config.json", name)
+        for name, number in (
+            *(("num_labels", number) for number in (10**6, 10**7, -1)),
+            *(("rms_norm_eps", number) for number in (1e9, 0.0, 1)),
+            *(("attention_dropout", number) for number in (5, -0.1, 1.0)),
+            *(("max_position_embeddings", number) for number in (0, 1, 55, 2**30)),
+            *(("pad_token_id", number) for number in (-1, 10**6)),
+            ("eos_token_id", [0, -2]),
+            ("initializer_range", -1.0),
+            ("intermediate_size", 2**26),
+        )
+    },
+    "many labels": (base_config(id2label={n: str(n) for n in range(10_000)}), "base/config.json", "values in id2label"),
+    "many labels, the other way": (
+        base_config(x={"label2id": {str(n): n for n in range(10_000)}}),
+        "base/config.json",
+        "values in label2id",
+    ),
+    **{
+        f"rope {name} is {number!r}": (rope(**{name: number}), "base/config.json", name)
+        for name, number in (("factor", 0.0), ("factor", -2), ("rope_theta", 0), ("long_factor", [1.0, 0.0]))
+    },
+    # fields that lead elsewhere, or with which nothing can be read
+    **{
+        f"{name} is {found!r}": (base_config(**{name: found}), "base/config.json", name)
+        for name, found in (
+            ("_attn_implementation", "flash_attention_2"),
+            ("attn_implementation", "flex_attention"),
+            ("return_dict", False),
+            ("return_dict", None),
+            ("output_hidden_states", True),
+            ("transformers_weights", "../x.safetensors"),
+            ("transformers_weights", "x.safetensors"),
+            ("fast_tokenizer_files", ["tokenizer.x.json"]),
+            ("custom_generate", "evil/repo"),
+            ("some_field", "/etc/passwd"),
+        )
+    },
+    "a path deep in it": (base_config(x=[{"deep": "file:///etc"}]), "base/config.json", "deep is 'file"),
     "a config that is null": (write("base/config.json", "null"), "base/config.json", "is not a dictionary"),
 }
 
@@ -174,6 +248,12 @@ def test_a_tampered_base_fails(name, fresh):
     assert not verification.passed
     if name != "a quantization by others":
         assert find(verification, where, what), str(verification)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3_moe", "gemma3_text", "gpt2", "gpt_neox", "phi3", "bart", "granite"])
+def test_the_config_of_an_honest_base_passes(kind):
+    content = json.loads(AutoConfig.for_model(kind).to_json_string(use_diff=False))
+    assert list(check_base_config("config.json", content, 60)) == []
 
 
 @pytest.mark.parametrize(
