@@ -48,6 +48,9 @@ app.command(
     "--adapter adapter.pth --base-model meta-llama/Llama-2-13b-hf"
 )(import_reference)
 
+#: Options for which the empty text is a value.
+MAY_BE_EMPTY = ("--instruction", "--response", "--missing")
+
 _UsageError: Any = typer.BadParameter.__base__  # typer exports only this kind of it
 
 
@@ -98,7 +101,7 @@ def _check_command(name: str) -> None:
 def _check_empty(words: list[str]) -> None:
     """Refuse empty words, as of a variable of the shell that is not set: a path would be the folder one is in."""
     for option, word in pairwise(words):
-        if not word.strip() and option not in ("--instruction", "--response"):
+        if word == "" and option.replace("_", "-") not in MAY_BE_EMPTY:
             what = option if option.startswith("-") else "an argument"
             raise UsageError(f"{words[0]}: {what} is empty: is a variable of the shell not set?")
 

@@ -3,6 +3,8 @@
 import html
 import re
 
+#: Characters of a title that are read, and rounds of replacing references that stand for references.
+MOST, ROUNDS = 1000, 5
 _INLINE = "a|abbr|b|big|cite|code|em|font|i|s|small|span|strike|strong|sub|sup|tt|u"
 _BLOCKS = (
     "address|article|blockquote|body|br|button|center|dd|div|dl|dt|footer|form|h[1-6]|head|header|hr|html|iframe|img|input"
@@ -12,7 +14,7 @@ _BLOCKS = (
 _HIDDEN = re.compile(r"<(script|style|noscript|svg)\b.*?(</\1\s*>|$)|<!--.*?(-->|$)|<!doctype\b[^>]*(>|$)", re.I | re.S)
 #: Tags of HTML; at the end also the beginning of one that was cut off, known by a space behind its name.
 _TAG = re.compile(
-    rf"</?(?P<name>{_INLINE}|{_BLOCKS})(\s[^<>]*)?/?>|</?({_INLINE}|{_BLOCKS})\s+[\w-]*\s*(=[^<>]*)?$|^\s*</?[a-z]+$",
+    rf"</?(?P<name>{_INLINE}|{_BLOCKS})(\s[^<>]*)?/?>|</?({_INLINE}|{_BLOCKS})\s+([\w-]+\s*)?(=[^<>]*)?$|^\s*</?[a-z]+$",
     re.I,
 )
 _IS_INLINE = re.compile(_INLINE, re.I)
@@ -20,18 +22,22 @@ _IS_INLINE = re.compile(_INLINE, re.I)
 _REFERENCE = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
 #: Text that is a script or a style sheet.
 _CODE = re.compile(
-    r"^\s*(var|let|const)\s+[\w$]+\s*=|^\s*\(?\s*function\b\s*[\w$]*\s*\(|^\s*(window|document)\.\w+|^\s*if\s*\(\s*(typeof|window)\b"
-    r"|^\s*[.#@]?[\w.#:, -]+\{[^{}]*:[^{}]*;|=\s*\(new Date\(\)\)|\.getElementById\(|^\s*P\.when\("
+    r"^\s*(var|let|const)\s+[\w$]+\s*=|^\s*(\(\s*)?function\b\s*([\w$]+\s*)?\(|^\s*(window|document)\.\w+|^\s*if\s*\(\s*(typeof|window)\b"
+    r"|^\s*[\w@.#:,-][\w.#:, -]*\{[^{}:]*:[^{};]*;|=\s*\(new Date\(\)\)|\.getElementById\(|^\s*P\.when\("
 )
 
 
 def clean_title(title: str) -> str | None:
-    """A title without tags and character references; ``None`` if nothing but tags or a script is left."""
-    before, cleaned = None, title
-    while cleaned != before and ("<" in cleaned or "&" in cleaned):  # references may stand for tags or references
+    """The start of a title without tags and character references; ``None`` if only tags or a script are left."""
+    cleaned = title[:MOST]
+    for _ in range(ROUNDS):  # references may stand for tags or references
+        if "<" not in cleaned and "&" not in cleaned:
+            break
         before = cleaned
         cleaned = _TAG.sub(_space, _HIDDEN.sub(" ", cleaned))
         cleaned = _REFERENCE.sub(lambda found: html.unescape(found.group()), cleaned)
+        if cleaned == before:
+            break
     if cleaned != title:
         cleaned = " ".join(cleaned.split())
     return None if not cleaned or _CODE.search(cleaned) else cleaned

@@ -1,8 +1,6 @@
 """Sheets of workbooks as CSV, read in a process of its own, for a small file can ask for any amount of memory."""
 
-import csv
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,20 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from .errors import PreparationError
 from .files import Member, public_name
+from .sheets import MEMORY, SECONDS, TYPED, UNREADABLE
+from .sheets import __file__ as reader
 from .source import Log
 from .sql import sql_text
 
-#: Bytes of memory and seconds of computing that a workbook gets.
-MEMORY, SECONDS = 4 << 30, 600
-#: Stands before the text of a cell that is a time, a truth value or a fraction; a code that no text has.
-TYPED = "\ufdd0"
 NO_ID = "an id is a time, a truth value or a fraction in the sheet; expected text or a whole number"
-#: Exit status of the process if the workbook is not readable.
-UNREADABLE = 65
 
 
 def sheets_of(workbook: Path, path: str) -> list[str]:
@@ -54,13 +48,14 @@ def open_sheet(workbook: Path, member: Member) -> Iterator[IO[bytes]]:
 @contextmanager
 def _read(workbook: Path, path: str, *sheet: str) -> Iterator[IO[bytes]]:
     name = public_name(path)
-    if find_spec("python_calamine") is None:
+    library = find_spec("python_calamine")
+    if library is None or library.origin is None:
         raise PreparationError(f"Reading {name} needs: pip install 'e4srec-hf[excel]'")
-    command = [sys.executable, "-m", __name__, str(workbook), *sheet]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    # isolated: no module of the current folder is taken for one of Python
+    command = [sys.executable, "-I", "-X", "utf8", reader, str(Path(library.origin).parents[1]), str(workbook), *sheet]
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment) as process,  # noqa: S603
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process,  # noqa: S603
     ):
         try:
             yield cast(IO[bytes], _Checked(process, errors, name))
@@ -94,15 +89,6 @@ class _Checked:
         )
 
 
-def _text(cell: Any) -> str:
-    """A cell as text, behind ``TYPED`` if it can be no id; a sheet has all its numbers as floating-point ones."""
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1 << 53:
-        return str(int(cell))
-    if isinstance(cell, str) or type(cell) is int:
-        return str(cell)
-    return TYPED + (str(cell).lower() if isinstance(cell, bool) else str(cell))
-
-
 def without_types(columns: str, log: Log) -> str:
     """SQL that selects the columns of a sheet: what is no id is a bad record, other values are text.
 
@@ -115,35 +101,3 @@ def without_types(columns: str, log: Log) -> str:
     reason = f"CASE WHEN {typed} THEN {sql_text(NO_ID)} ELSE reason END AS reason"
     content = f"replace(content, {sql_text(TYPED)}, '') AS content"
     return f"SELECT * REPLACE ({reason}, {content}, {texts}) FROM ({columns})"
-
-
-def _main(workbook: str, *sheet: str) -> None:
-    """Write the names of the sheets as JSON, or a sheet as CSV."""
-    from python_calamine import CalamineError, CalamineWorkbook, SheetTypeEnum
-
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except ImportError:  # Windows has no such limits
-        pass
-    sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
-    try:
-        with open(workbook, "rb") as file:
-            book = CalamineWorkbook.from_filelike(file)
-        if not sheet:
-            sheets = [each.name for each in book.sheets_metadata if each.typ == SheetTypeEnum.WorkSheet]
-            json.dump(sheets, sys.stdout)
-            return
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        for row in book.get_sheet_by_name(sheet[0]).iter_rows():
-            writer.writerow(map(_text, row))
-    except CalamineError as error:
-        sys.stderr.write(str(error))
-        sys.exit(UNREADABLE)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -14,6 +14,8 @@ from .errors import PreparationError
 PREPARATION_NAME = "preparation.json"
 #: The end of the name of the folder for a preparation under way.
 WORK = ".preparing"
+#: Names of a complete data set on its way into a mount point: while old files are removed there, and while its move.
+CLEARING, MOVING = "clearing", "moving"
 #: What an empty folder may hold: our own, and what file systems put into their root.
 NO_CONTENT = {WORK, "lost+found"}
 
@@ -24,7 +26,7 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
 
     If the block ends without an error, the first is renamed to ``output``; the second is always removed. The next run
     for the same ``output`` removes the remains of a killed run. A mount point cannot be renamed: there both folders are
-    inside it, and the files move one by one.
+    inside it, and the files move one by one; the next run goes on with that where it was stopped.
 
     Args:
         output: The final folder, an absolute path.
@@ -41,10 +43,9 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
         lock.acquire()
     except Timeout as error:
         raise PreparationError(f"{output} is being prepared by another run.") from error
-    old, stage, scratch, moving = (work / name for name in ("old", "new", "scratch", "moving"))
+    old, stage, scratch = (work / name for name in ("old", "new", "scratch"))
     try:
-        if moving.exists():  # killed while files moved
-            _move_content(moving, output)
+        _finish_moving(work, output)  # of a run that was stopped in it
         if old.exists() and not output.exists():  # killed between the two renames below
             old.rename(output)
         check_output(output, overwrite=overwrite)
@@ -54,22 +55,28 @@ def workplace(output: Path, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
         yield stage, scratch
         check_output(output, overwrite=overwrite)
         if mounted:
-            _clear(output, *NO_CONTENT)
-            stage.rename(moving)
-            _move_content(moving, output)
+            stage.rename(work / CLEARING)
+            _finish_moving(work, output)
         else:
             _replace(output, stage, old)
     finally:
-        _clear(work, "lock", old.name)
+        _clear(work, "lock", old.name, CLEARING, MOVING)
         (work / "lock").unlink(missing_ok=True)
         with suppress(OSError):  # it may still hold an old data set, or be gone
             work.rmdir()
         lock.release()
 
 
-def _move_content(folder: Path, output: Path) -> None:
-    for path in folder.iterdir():
-        path.rename(output / path.name)
+def _finish_moving(work: Path, output: Path) -> None:
+    """Put a complete data set into its mount point, from wherever this was stopped."""
+    clearing, moving = work / CLEARING, work / MOVING
+    if clearing.exists():
+        _clear(output, *NO_CONTENT)
+        clearing.rename(moving)
+    if moving.exists():
+        for path in moving.iterdir():
+            path.rename(output / path.name)
+        moving.rmdir()
 
 
 def _replace(output: Path, stage: Path, old: Path) -> None:

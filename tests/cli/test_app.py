@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from e4srec_hf.data import load_sequences
 from e4srec_hf.errors import run_command
 from tests.cli.running import fail, run, run_both
 
@@ -114,7 +115,8 @@ def test_several_lines_of_an_error_become_one(monkeypatch):
     ("words", "what"),
     [
         (["push", "", "org/x"], "an argument"),
-        (["card", " "], "an argument"),
+        (["card", ""], "an argument"),
+        (["prepare", "table", "log.csv", "--separator", ""], "--separator"),
         (["recommend", "outputs/demo", "--base-model", "", "a"], "--base-model"),
         (["evaluate", "outputs/demo", "--dataset", ""], "--dataset"),
         (["prepare", "text", "log.txt", "--output", ""], "--output"),
@@ -123,6 +125,16 @@ def test_several_lines_of_an_error_become_one(monkeypatch):
 )
 def test_an_empty_word_is_not_the_folder_one_is_in(words, what):
     assert fail(*words, status=2) == f"e4srec: {words[0]}: {what} is empty: is a variable of the shell not set?"
+
+
+def test_a_blank_separator_and_no_mark_of_missing_values_are_values(tmp_path):
+    for name, separator in (("tab", "\t"), ("blank", " ")):
+        rows = (("user_id", "item_id", "timestamp"), *(("NA", f"i{n}", str(1_500_000_000 + n)) for n in range(5)))
+        (tmp_path / name).write_text("".join(separator.join(row) + "\n" for row in rows))
+        core = ("--user-core", "0", "--item-core", "0", "--output", tmp_path / f"of-{name}")
+        words = ("prepare", "table", tmp_path / name, "--separator", separator, "--missing", "", *core)
+        assert run_both(*words)[1] is not None
+        assert load_sequences(str(tmp_path / f"of-{name}"))["user_id"][:] == ["NA"]
 
 
 def test_a_folder_to_write_to_is_checked_before_anything_is_fetched(tmp_path):

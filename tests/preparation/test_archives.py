@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from datetime import date, datetime, timezone
@@ -11,6 +13,7 @@ from datetime import date, datetime, timezone
 import pytest
 
 from e4srec_hf.preparation import PreparationError
+from e4srec_hf.preparation.sheets import limit_resources
 from e4srec_hf.preparation.workbooks import NO_ID
 from tests.preparation.raw_logs import prepare_all, rejected_of, sequences_of, times_of, titles_of
 
@@ -240,3 +243,40 @@ def test_a_workbook_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
         archive.writestr("xl/worksheets/sheet9.xml", " " * (8 << 20))
     with pytest.raises(PreparationError, match=r"small\.xlsx unfolds to more than 100 times its stored size"):
         prepare_all("online-retail", [book], tmp_path / "out")
+
+
+@pytest.mark.parametrize("path", [None, "", ".", ":"])
+def test_no_file_of_the_current_folder_is_run_to_read_a_workbook(path, tmp_path, monkeypatch):
+    book = workbook(tmp_path / "retail.xlsx", Log=[HEADER, [1, "a", "A", 1, "2010-12-01 08:00", 7]])
+    for name in ("csv", "json", "sitecustomize", "python_calamine", "resource"):
+        (tmp_path / f"{name}.py").write_text("open('was_run', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False) if path is None else monkeypatch.setenv("PYTHONPATH", path)
+    prepare_all("online-retail", [book], tmp_path / "out")
+    assert sequences_of(tmp_path / "out") == {"7": ["a"]}
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_a_workbook_is_read_under_lower_limits_and_where_none_can_be_set(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    book = workbook(tmp_path / "retail.xlsx", Log=[HEADER])
+    lower = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({2 << 30}, {2 << 30}))"
+    lower += "; resource.setrlimit(resource.RLIMIT_CPU, (60, 60)); resource.setrlimit(resource.RLIMIT_CORE, (0, 0))"
+    script = f"import sys; from e4srec_hf.preparation.sheets import main; {lower}; main('.', sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", script, book], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ('["Log"]', "")
+
+    tried = []
+
+    def refuse(kind, limits):
+        tried.append((kind, limits))
+        raise (ValueError if len(tried) % 2 else OSError)("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (7, 7 if kind == resource.RLIMIT_CPU else -1))
+    limit_resources()
+    assert tried == [
+        (resource.RLIMIT_AS, (4 << 30, 4 << 30)),
+        (resource.RLIMIT_CPU, (7, 7)),
+        (resource.RLIMIT_CORE, (0, 0)),
+    ]

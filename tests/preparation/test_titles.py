@@ -1,6 +1,7 @@
 """Titles: which columns they come from, and what is left of web pages."""
 
 import json
+import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +28,9 @@ def no_picture(monkeypatch):
         ('<script type="text/javascript">P.when(', None),
         ("<!-- Not shown -->", None),
         (".a-size{color:red;}", None),
+        ("(function (a) {})", None),
+        ("function go() {", None),
+        ("@media{color:red;}", None),
         ("&nbsp;", None),
         ("<b>Bold</b> moves", "Bold moves"),
         ("H<sub>2</sub>O", "H2O"),
@@ -45,6 +49,47 @@ def no_picture(monkeypatch):
 )
 def test_what_is_left_of_a_web_page(title, cleaned):
     assert clean_title(title) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("start", "repeated", "end"),
+    [
+        ("<b", " ", "<"),
+        ("&", "amp;", ""),
+        ("a{", ":", ""),
+        ("", " ", "x{"),
+        ("function", " ", "x"),
+        ("<script>", "</script", ""),
+        ("", "<b ", ""),
+        ("", "<!--", ""),
+        ("&#", "9", ";"),
+        ("a{:", ";", "{"),
+    ],
+)
+def test_long_titles_take_no_longer_than_short_ones(start, repeated, end):
+    """Also where all characters are read: a pattern that starts over at each of them would take minutes."""
+    title = start + repeated * (20_000 // len(repeated)) + end
+    before = time.process_time()
+    clean_title(title)
+    assert time.process_time() - before < 0.1
+
+
+@pytest.mark.parametrize(
+    "text", ["<b" + " " * 20_000 + "<", "<b " * 7_000, "<script>" + "</script" * 3_000, "a{" + ":" * 20_000]
+)
+def test_patterns_are_linear(text, monkeypatch):
+    monkeypatch.setattr("e4srec_hf.preparation.titles.MOST", len(text))
+    before = time.process_time()
+    clean_title(text)
+    assert time.process_time() - before < 0.5
+
+
+def test_the_start_of_a_long_title_counts():
+    assert clean_title("ab" * 5_000) == "ab" * 500
+    assert clean_title("x" * 1_000) == "x" * 1_000
+    assert clean_title("<b>" + "x" * 2_000) == "x" * 997
+    assert clean_title("&" + "amp;" * 4 + "lt;") == "<"
+    assert clean_title("&" + "amp;" * 7) == "&amp;amp;"  # five of seven
 
 
 def test_fragments_of_pages_are_no_titles(tmp_path):
