@@ -17,7 +17,12 @@ from .argument_checks import check_arguments, parse_or_blame
 from .processes import check_processes
 from .trainer import SELECT_ON_VALIDATION
 
-DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
+_RECIPES = Path(__file__).parent / "recipes"
+DEMO_RECIPE = _RECIPES / "demo.yaml"
+#: What a base that is made needs otherwise than a pretrained one.
+MADE_BASE_RECIPE = _RECIPES / "made_base.yaml"
+#: For a given base: the paper's, for Beauty (https://arxiv.org/abs/2312.02443).
+PAPER_LEARNING_RATE = 3e-4
 
 
 class _Parser(HfArgumentParser):
@@ -157,7 +162,8 @@ def parse_arguments(
 ) -> tuple[DataArguments, ModelArguments, SASRecArguments, TrainingArguments]:
     """Read the settings of a training: defaults, then the YAML file of ``--config``, then flags.
 
-    Without ``--config`` and ``--dataset`` it is the demo.
+    Without ``--config`` and ``--dataset`` it is the demo. Without a base, `MADE_BASE_RECIPE` stands between the
+    defaults and the file.
 
     Args:
         argv: The flags; ``--top-k`` and ``--top_k`` are the same.
@@ -178,6 +184,10 @@ def parse_arguments(
         config.config = DEMO_RECIPE
     if config.config is not None:
         flags = [*as_flags(read_config(config.config, known_settings(parser))), *flags]  # the later one wins
+    base_parser = _Parser(add_help=False, allow_abbrev=False)
+    base_parser.add_argument("--base_model", "--base-model")
+    if base_parser.parse_known_args(flags)[0].base_model is None:
+        flags = [*as_flags(read_config(MADE_BASE_RECIPE, known_settings(parser))), *flags]
     parse = partial(parser.parse_args_into_dataclasses, look_for_args_file=False, return_remaining_strings=True)
     data, model, sasrec, training, _, unknown = parse_or_blame(parse, flags)
     if unknown:
@@ -197,6 +207,7 @@ def make_parser(prog: str | None = None) -> HfArgumentParser:
     parser.add_argument("--config", help="A YAML file of settings, named like the flags; flags win.")
     parser.set_defaults(
         output_dir="outputs/e4srec",
+        learning_rate=PAPER_LEARNING_RATE,
         per_device_eval_batch_size=128,
         logging_strategy="epoch",
         logging_nan_inf_filter=False,  # a loss that is not a number is to be seen
@@ -205,7 +216,19 @@ def make_parser(prog: str | None = None) -> HfArgumentParser:
         restore_callback_states_from_checkpoint=True,  # patience goes on where it was
         **SELECT_ON_VALIDATION,
     )
+    _complete_help(parser)
     return parser
+
+
+def _complete_help(parser: argparse.ArgumentParser) -> None:
+    """Say what other defaults a made base has, and turn round what is said of each ``--no_…``."""
+    actions = {action.dest: action for action in parser._actions if not action.option_strings[0].startswith("--no_")}
+    actions["learning_rate"].help = "Highest learning rate of the adapter; by default the paper's (arXiv 2312.02443)."
+    for name, value in read_config(MADE_BASE_RECIPE, known_settings(parser)).items():
+        actions[name].help = f"{actions[name].help} Without --base_model the default is {value!r}."
+    for action in parser._actions:
+        if action.option_strings[0].startswith("--no_"):
+            action.help = f"The same as --{action.dest} false."
 
 
 def known_settings(parser: argparse.ArgumentParser) -> set[str]:
