@@ -19,6 +19,7 @@ from .detection import find_layout
 from .errors import PreparationError
 from .files import READING_ERRORS, as_member, file_size, public_name, recorded_name, why_unreadable
 from .json_text import as_json
+from .layouts import POSITION_OF_FILE
 from .lines import Block, TextDigest, read_lines
 from .options import PreparationOptions
 from .parsing import insert_interactions, insert_sequences, without_marks
@@ -35,6 +36,8 @@ def input_name(path: Input) -> str:
     return public_name(path) if isinstance(path, str) else name_of_table(path)
 
 
+#: Records from which files with the same ones are copies: a few may agree by chance.
+LEAST_OF_COPY = 20
 #: Least size of a value of a table when it is read.
 BYTES_OF_VALUE = 8
 
@@ -91,7 +94,27 @@ def read_log(
             )
         read[digest] = input_name(path)
         facts.append(found)
+    _check_copies(connection, paths)
     return facts
+
+
+def _check_copies(connection: duckdb.DuckDBPyConnection, paths: Sequence[Input]) -> None:
+    """Refuse files with the same records, whatever their layout and order.
+
+    Raises:
+        PreparationError: With the names of two of them.
+    """
+    copies = connection.execute(
+        f"""SELECT list_sort(list(file))[:2] FROM (
+            SELECT position // {POSITION_OF_FILE} AS file, count(*) AS records,
+                sum(hash(user_id, item_id, time, rating, skipped)::HUGEINT) AS digest
+            FROM records WHERE reason IS NULL GROUP BY 1 HAVING records >= {LEAST_OF_COPY}
+        ) GROUP BY records, digest HAVING count(*) > 1 ORDER BY 1"""
+    ).fetchall()
+    for (first, second), *_ in copies:
+        raise PreparationError(
+            f"{input_name(paths[second])} and {input_name(paths[first])} have the same content: it would count twice."
+        )
 
 
 def read_titles(

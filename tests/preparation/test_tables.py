@@ -1,5 +1,6 @@
 """Tables in Python and in Parquet: the same sequences as the same rows in a file."""
 
+import csv
 import json
 
 import numpy as np
@@ -123,6 +124,35 @@ def test_a_column_that_is_missing_or_there_twice_is_refused(tmp_path):
     frame.columns = ["user_id", "item_id", "timestamp", "timestamp"]
     with pytest.raises(PreparationError, match="several columns 'timestamp'"):
         prepare_all("table", pa.table([[1], [2], [3], [4]], names=list(frame.columns)), tmp_path / "out")
+
+
+COPIES = {
+    "semicolons": lambda frame, path: frame.to_csv(path, sep=";", index=False),
+    "quoted": lambda frame, path: frame.to_csv(path, quoting=csv.QUOTE_ALL, index=False),
+    "other columns": lambda frame, path: frame[frame.columns[::-1]].assign(more=1).to_csv(path, index=False),
+    "JSON lines": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    "Parquet": lambda frame, path: frame.to_parquet(path),
+    "another order": lambda frame, path: frame[::-1].to_csv(path, index=False),
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_in_another_layout_counts_once(kind, tmp_path):
+    frame = pd.DataFrame(ROWS)
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    COPIES[kind](frame, tmp_path / "copy")
+    with pytest.raises(PreparationError, match=r"copy and .*log\.csv have the same content: it would count twice"):
+        prepare_all("table", [tmp_path / "log.csv", tmp_path / "copy"], tmp_path / "out")
+    COPIES[kind](frame.assign(timestamp=frame["timestamp"] + (frame.index == 7)), tmp_path / "copy")
+    facts = prepare_all("table", [tmp_path / "log.csv", tmp_path / "copy"], tmp_path / "out").facts
+    assert facts["interactions"] == 400
+
+
+def test_a_copy_of_a_table_counts_once_but_for_a_few_rows(tmp_path):
+    frame = pd.DataFrame(ROWS)
+    with pytest.raises(PreparationError, match=r"pandas\.DataFrame and pandas\.DataFrame have the same content"):
+        prepare_all("table", [frame, frame.copy()], tmp_path / "out")
+    assert prepare_all("table", [frame[:19], frame[:19].copy()], tmp_path / "out").facts["interactions"] == 38
 
 
 def test_one_path_need_not_be_in_a_list(tmp_path):
