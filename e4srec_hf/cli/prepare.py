@@ -126,7 +126,7 @@ def prepare(
         str | None,
         typer.Option(help="Maximum memory, such as 4GB; more data spills to disk. 80% of the memory by default."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Number of threads; one per core by default.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Number of threads, at most and by default one per core.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set; the name of the folder by default.")] = None,
     licence: Annotated[str | None, typer.Option("--license", help="License of the data, by its id on the Hub.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing prepared data set.")] = False,

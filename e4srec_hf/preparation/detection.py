@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow.compute as pc
 
@@ -66,6 +66,7 @@ def find_layout(log: Log, block: Block, path: str) -> Layout:
     )
     missing = [column for column in log.columns if column not in (*places, *log.optional)]
     if places and not missing:
+        _check_unique(places, fields, name)
         quoted = log.quoted and not _are_typed(fields)
         return Delimited(separator, quoted, tuple(fields), columns, places, len(fields), header_line)
     if log.headerless and not places:
@@ -145,6 +146,18 @@ def _likely(line: str, separators: Sequence[str]) -> str:
 def _are_typed(fields: Sequence[str]) -> bool:
     """Whether a header has types, as the files of RecBole do."""
     return all(TYPED.fullmatch(field) for field in fields)
+
+
+def _check_unique(places: Mapping[str, int], fields: Sequence[str], name: str) -> None:
+    """Refuse a header with a needed column twice; the case of letters does not tell columns apart.
+
+    Raises:
+        PreparationError: With the column.
+    """
+    names = [field.strip().casefold() for field in fields]
+    for place in places.values():
+        if names.count(names[place]) > 1:
+            raise PreparationError(f"{name} has several columns {fields[place].strip()!r}: give them different names.")
 
 
 def _by_name(log: Log, fields: Sequence[str]) -> dict[str, int]:

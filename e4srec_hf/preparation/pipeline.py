@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def prepare(
         preset: A published processing that the source defines, such as ``"s3rec"``. ``options`` override it.
         memory_limit: Maximum memory, such as ``"4GB"``; more data spills to disk, next to ``output``. By default 80% of
             the memory.
-        threads: Threads of DuckDB; by default one per core.
+        threads: Threads of DuckDB, at most one per core; by default as many.
         overwrite: Replace an existing prepared data set.
         name: Name of the data set; by default the name of the folder.
         license: License of the data, by its identifier on the Hub.
@@ -132,9 +133,15 @@ def _find_inputs(given: Any) -> list[Input]:
     """The files, with patterns resolved, or the tables.
 
     Raises:
-        PreparationError: If there are none, or a table is given twice, or tables and files are mixed.
+        PreparationError: If there are none, one is neither file nor table, a table is given twice, or both are mixed.
     """
-    inputs = [given] if is_table(given) or isinstance(given, str | os.PathLike) else list(given)
+    alone = _is_input(given) or isinstance(given, Mapping) or type(given).__module__.startswith("datasets.")
+    inputs = [given] if alone or not isinstance(given, Iterable) else list(given)
+    if wrong := [one for one in inputs if not _is_input(one)]:
+        raise PreparationError(
+            f"{name_of_table(wrong[0])} is neither a file nor a table; expected paths, tables of pandas, polars or "
+            "pyarrow, a datasets.Dataset (of several splits one, such as data['train']), or a Query."
+        )
     tables = [one for one in inputs if is_table(one)]
     if not inputs:
         raise PreparationError("No files were given.")
@@ -145,6 +152,10 @@ def _find_inputs(given: Any) -> list[Input]:
     if len({id(table) for table in tables}) < len(tables):
         raise PreparationError("A table is given twice: its interactions would count twice.")
     return tables
+
+
+def _is_input(value: Any) -> bool:
+    return is_table(value) or isinstance(value, str | os.PathLike)
 
 
 def find_source(source: str | Source) -> Source:
@@ -170,7 +181,7 @@ def _connect(scratch: Path, memory_limit: str | None, threads: int | None) -> du
         if memory_limit is not None:
             connection.execute(f"SET memory_limit = '{int(_bytes(memory_limit) * SHARE_OF_DUCKDB)}B'")
         if threads is not None:
-            connection.execute("SET threads = ?", [threads])
+            connection.execute("SET threads = ?", [min(threads, os.cpu_count() or 1)])
     except duckdb.Error as error:
         connection.close()
         raise PreparationError(f"memory_limit or threads: {error}") from error

@@ -50,12 +50,16 @@ def open_table(table: Any) -> Iterator[pa.RecordBatchReader]:
         return
     try:
         if _is_dataset(table):
-            yield pa.RecordBatchReader.from_batches(table.features.arrow_schema, _batches_of(table))
+            reader = pa.RecordBatchReader.from_batches(table.features.arrow_schema, _batches_of(table))
         else:
-            yield pa.RecordBatchReader.from_stream(table)
-    except pa.ArrowException as error:
+            reader = pa.RecordBatchReader.from_stream(table)
+    except (pa.ArrowException, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise PreparationError(f"{name_of_table(table)}: a column has values of several types: {reason}") from error
+        raise PreparationError(
+            f"{name_of_table(table)} is no table for Arrow: {reason}. A column has values of several types, sparse "
+            "ones, or whole numbers beyond 64 bits: write such ids as text."
+        ) from error
+    yield reader
 
 
 def read_table(

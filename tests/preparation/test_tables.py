@@ -8,9 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
+from pyarrow.csv import write_csv
 
-from e4srec_hf.preparation import PreparationError, make_table
+from e4srec_hf.preparation import PreparationError, make_table, pipeline
 from tests.preparation.raw_logs import prepare_all, rejected_of, sequences_of, times_of, titles_of
 
 
@@ -100,14 +101,16 @@ def test_missing_values_of_a_table_are_bad_records(tmp_path):
         ([True, False], "it holds bool"),
         (pd.to_datetime(["2019-01-01", "2019-01-02"]), "it holds timestamp"),
         ([["a"], ["b"]], "it holds list"),
-        (["a", 5], "a column has values of several types"),
+        (["a", 5], "A column has values of several types"),
+        ([2**70, 1], r"pandas\.DataFrame is no table .*beyond 64 bits: write such ids as text"),
+        (pd.arrays.SparseArray([0, 1]), "pandas.DataFrame is no table .*sparse"),
     ],
 )
 @pytest.mark.parametrize("written", [False, True])
 def test_columns_that_hold_no_ids_are_refused(items, message, written, tmp_path):
     table = pd.DataFrame({"user_id": ["u", "u"], "item_id": items, "timestamp": [5, 6]})
     if written:
-        if "several" in message:
+        if "several types" in message or "no table" in message:
             pytest.skip("such a table cannot be written as Parquet")
         pq.write_table(pa.Table.from_pandas(table), tmp_path / "x.parquet")
         table, message = [tmp_path / "x.parquet"], message.replace("pandas.DataFrame", "x.parquet")
@@ -153,6 +156,52 @@ def test_a_copy_of_a_table_counts_once_but_for_a_few_rows(tmp_path):
     with pytest.raises(PreparationError, match=r"pandas\.DataFrame and pandas\.DataFrame have the same content"):
         prepare_all("table", [frame, frame.copy()], tmp_path / "out")
     assert prepare_all("table", [frame[:19], frame[:19].copy()], tmp_path / "out").facts["interactions"] == 38
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (ROWS, "builtins.dict"),
+        ([{"user_id": "u", "item_id": 1, "timestamp": 5}], "builtins.dict"),
+        (DatasetDict(train=Dataset.from_dict(ROWS)), "datasets.DatasetDict"),
+        (Dataset.from_dict(ROWS).to_iterable_dataset(), "datasets.IterableDataset"),
+        (7, "builtins.int"),
+        (np.zeros((2, 3)), "numpy.ndarray"),
+        (None, "builtins.NoneType"),
+    ],
+)
+def test_what_is_neither_a_file_nor_a_table_is_refused(given, name, tmp_path):
+    with pytest.raises(PreparationError, match=rf"{name} is neither a file nor a table; expected paths, .*\['train'\]"):
+        prepare_all("table", given, tmp_path / "out")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("names", [["user_id", "user_id"], ["user_id", "User_ID"]])
+def test_a_file_with_a_column_twice_is_refused(suffix, names, tmp_path):
+    table = pa.table([["u"], ["v"], [1], [5]], names=[*names, "item_id", "timestamp"])
+    {"csv": write_csv, "parquet": pq.write_table}[suffix](table, tmp_path / f"log.{suffix}")
+    if suffix == "parquet" and names[0] != names[1]:
+        prepare_all("table", [tmp_path / "log.parquet"], tmp_path / "out")
+        return
+    with pytest.raises(PreparationError, match=rf"log\.{suffix} has several columns 'user_id': give them different"):
+        prepare_all("table", [tmp_path / f"log.{suffix}"], tmp_path / "out")
+
+
+def test_whole_numbers_as_names_of_columns(tmp_path):
+    frame = pd.DataFrame([["u", 1, 5]])
+    with pytest.raises(PreparationError, match=r"no column 'user_id', .*; its columns are \['0', '1', '2'\]"):
+        prepare_all("table", frame, tmp_path / "out")
+    prepare_all(make_table(user_column="0", item_column="1", time_column="2"), frame, tmp_path / "out")
+    assert sequences_of(tmp_path / "out") == {"u": ["1"]}
+    with pytest.raises(PreparationError, match="0 is no name of a column: write names and numbers as text, '0'"):
+        make_table(user_column=0)
+
+
+def test_threads_are_at_most_those_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    for wanted, given in [(2, 2), (20_000, 3)]:
+        connection = pipeline._connect(tmp_path, None, wanted)
+        assert connection.execute("SELECT current_setting('threads')").fetchall() == [(given,)]
 
 
 def test_one_path_need_not_be_in_a_list(tmp_path):

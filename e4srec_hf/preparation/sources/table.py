@@ -29,6 +29,11 @@ def make_table(
         title_column: Column of item titles, in the log or in the file of items.
         separator: Separator of delimited text; by default detected from the first line.
     """
+    for column in (user_column, item_column, time_column, rating_column, title_column):
+        if not isinstance(column, str | None):
+            raise PreparationError(
+                f"{column!r} is no name of a column: write names and numbers as text, {str(column)!r}."
+            )
     columns = {"owner": (user_column,), "item": (item_column,)}
     parts = [] if time_column is None else [part.strip() for part in time_column.split(",")]
     times = {"time" if place == 1 else f"time_{place}": (part,) for place, part in enumerate(parts, 1)}
