@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ...files import EVALUATION_NAME
 from ...modeling import E4SRecConfig
 from ...modeling.saving import WEIGHTS_NAME
+from .base_tokenizers import check_base_tokenizer
 from .base_weights import build_base, check_base_weights
 from .bases import folder_of_base, model_type_of, read_base_config
 from .configs import read_config
@@ -72,6 +73,8 @@ def verify(
     findings += found
     folder = folder_of_base(content)
     findings += check_files(repo, documents, folder)
+    if folder is not None:
+        findings += check_base_tokenizer(folder, documents)
     release, found = check_code(repo, model_type_of(content))
     findings += found
     findings += check_tokenizer(documents, None if config is None else config.vocab_size)

@@ -1,9 +1,12 @@
 """Read the JSON files of a repo, within bounds of size, number of values and depth."""
 
+import re
+from itertools import chain
 from typing import Any
 
 from ...files import CONFIG_NAME, EVALUATION_NAME, SAMPLE_NAME, TITLES_NAME, TRAINING_NAME
 from ...modeling.saving import TOKENIZER_FILES, WEIGHTS_NAME
+from .base_fields import check_texts
 from .bases import folder_of_base
 from .findings import Finding, failed, unchecked
 from .json_files import has_auto_map, parse
@@ -29,6 +32,8 @@ GROW_WITH_CATALOGUE = (TOKENIZER_FILES[0], TITLES_NAME)
 LARGE_IN_BASE = ("tokenizer.json", "vocab.json")
 #: Files of a model that hold an object.
 OBJECTS = (EVALUATION_NAME, TRAINING_NAME, TITLES_NAME, SAMPLE_NAME)
+#: Characters that steer a terminal, or write from right to left (as one character, or as its bytes in UTF-8).
+CONTROLS = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\u202d\\u202e]|\\xe2\\x80[\\xad\\xae]")
 
 
 def read_documents(source: Source, n_items: int) -> tuple[dict[str, Any], list[Finding]]:
@@ -68,6 +73,10 @@ def read_documents(source: Source, n_items: int) -> tuple[dict[str, Any], list[F
             findings.append(failed(path, f"holds a {type(document).__name__}", "It must be an object with names."))
         elif path == TITLES_NAME and not all(isinstance(title, str) for title in document.values()):
             findings.append(failed(path, "has a title that is not a text", "It maps the ids of items to their titles."))
+        elif path == TITLES_NAME and any(map(CONTROLS.search, chain.from_iterable(document.items()))):
+            findings.append(failed(path, "has control characters", "A terminal that shows them would obey them."))
+        if path.endswith("generation_config.json") and isinstance(document, dict):
+            findings += check_texts(path, document)
         documents[path] = document if kept else None
         del document  # before the next one is read
     return documents, findings
@@ -75,7 +84,7 @@ def read_documents(source: Source, n_items: int) -> tuple[dict[str, Any], list[F
 
 def _kept_of_base(config: Any) -> set[str]:
     base = folder_of_base(config)
-    return set() if base is None else {f"{base}/{CONFIG_NAME}", f"{base}/{INDEX_NAME}"}
+    return set() if base is None else {f"{base}/{name}" for name in (CONFIG_NAME, INDEX_NAME, TOKENIZER_FILES[1])}
 
 
 def _limits(path: str, n_items: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from .findings import Finding, failed, note, unchecked
 from .limits import LARGEST_OTHER, LARGEST_TEXT_READ
 from .sources import Source, UnreadableError
 
-TEXT = {".md", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".tsv", ".bib", ".cff", ".svg"}
+TEXT = {".md", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".tsv", ".bib", ".cff"}
 TEXT_NAMES = {"LICENSE", "NOTICE", "COPYING", ".gitattributes", ".gitignore", ".gitkeep"}
 IMAGES = {".png": b"\x89PNG", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff", ".gif": b"GIF8", ".webp": b"RIFF"}
 #: Kinds that some library unpickles; ``.npy`` and ``.npz`` may hold pickled objects.
@@ -22,6 +22,7 @@ PICKLES = {
 }
 CODE = {
     *(".pyc", ".pyo", ".pyd", ".pyw", ".pyx", ".pyi", ".pyz", ".so", ".dll", ".dylib", ".exe", ".whl", ".egg"),
+    *(".svg", ".html", ".htm", ".xhtml", ".xml", ".mjs", ".css", ".pdf"),
     *(".sh", ".bat", ".cmd", ".ps1", ".js", ".ipynb", ".jinja", ".jinja2", ".j2", ".c", ".cpp", ".cu", ".rs"),
 }
 #: First bytes of unwanted kinds of files, whatever the file name says.
@@ -41,6 +42,7 @@ REDIRECTIONS = {
     "added_tokens.json": "AutoTokenizer reads it next to tokenizer.json, and it changes the item ids.",
     "special_tokens_map.json": "AutoTokenizer reads it next to tokenizer.json, and it changes the special tokens.",
     "chat_template.json": "It holds a template, which is a program.",
+    "generation_config.json": "It may name code to generate with (custom_generate); no model of items generates.",
     "modules.json": "sentence-transformers imports the classes that it names.",
     "model_index.json": "diffusers imports the classes that it names.",
     "requirements.txt": "Whoever serves the repo may install the packages that it names; none is needed.",
@@ -49,7 +51,10 @@ REDIRECTIONS = {
 #: Files that loaders look for by name; case-insensitive file systems also find other spellings.
 BY_NAME = {*REQUIRED_FILES, *REDIRECTIONS}
 #: Those of the redirections that a base in its own folder may have.
-ALLOWED_IN_BASE = {"added_tokens.json", "special_tokens_map.json", f"{WEIGHTS_NAME}.index.json"}
+ALLOWED_IN_BASE = {
+    *("added_tokens.json", "special_tokens_map.json", "generation_config.json"),
+    f"{WEIGHTS_NAME}.index.json",
+}
 UNPICKLED = "Unpickling can run any code; no release writes or reads such files."
 
 

@@ -64,7 +64,9 @@ def open_source(
         if revision is not None:
             raise UnreadableError(f"a folder has no revision {revision}: leave out revision, or give a Hub id")
         return Folder(name)
-    if os.path.exists(name) or os.path.isabs(name) or name.startswith((".", "~")):
+    if os.path.exists(name):
+        raise UnreadableError("it is a file: give the folder of a model")
+    if os.path.isabs(name) or name.startswith((".", "~")):
         raise UnreadableError("no such folder")
     return HubRepo(name, revision, token, cache_dir)
 

@@ -18,6 +18,7 @@ from tests.hub.verify.tampering import (
     WEIGHTS,
     Hostile,
     base_config,
+    change_json,
     config,
     find,
     tokenizer,
@@ -82,6 +83,7 @@ def id_twice(content):
     content["model"]["vocab"]["item 0"] = 3
 
 
+BASE_SETTINGS = "base/tokenizer_config.json"
 TAMPERED = {
     # the code
     "a changed byte": (one_byte, "modeling_e4srec.py", f"differs from release {__version__}"),
@@ -105,6 +107,20 @@ TAMPERED = {
     "a template": (write("chat_template.jinja", "{{ 1 }}"), "chat_template.jinja", "code that no release contains"),
     "a script as text": (write("notes.txt", "#!/bin/sh\n"), "notes.txt", "begins like a script"),
     "a program as text": (write("LICENSE", b"\x7fELF"), "LICENSE", "begins like a program"),
+    **{
+        f"a script in {name}": (write(name, "<svg><script>alert(1)</script></svg>"), name, "code that no release")
+        for name in ("evil.svg", "base/evil.html", "EVIL.SVG")
+    },
+    "code to generate with": (
+        write("base/generation_config.json", '{"custom_generate": "evil/repo"}'),
+        "base/generation_config.json",
+        "custom_generate is 'evil/repo'",
+    ),
+    "generation": (write("generation_config.json", "{}"), "generation_config.json", "must not be in"),
+    **{
+        f"titles with {text}": (write("item_titles.json", text), "item_titles.json", "control characters")
+        for text in ('{"a": "\\u001b[2J"}', '{"a\\u0000": "b"}', '{"a": "\u202eb"}', '{"a": "\\u202eb"}')
+    },
     "an archive": (write("data.tar.gz", b"\x1f\x8b"), "data.tar.gz", "not known to be harmless"),
     # pickles
     "pickled arguments": (torch_saved("training_args.bin"), "training_args.bin", r"unpickled .* \(\.bin\)"),
@@ -281,6 +297,21 @@ TAMPERED = {
     ),
     "a tokenizer that is none": (write("tokenizer.json", "{}"), "tokenizer.json", "is not a tokenizer"),
     "special tokens beside": (write("special_tokens_map.json", "{}"), "special_tokens_map.json", "must not be in"),
+    # the tokenizer of the base
+    **{
+        f"a base's tokenizer with {name} {value!r}": (
+            lambda folder, name=name, value=value: change_json(folder / BASE_SETTINGS, **{name: value}),
+            BASE_SETTINGS,
+            f"{name} is",
+        )
+        for name, value in (
+            ("tokenizer_class", "EvilTokenizer"),
+            ("tokenizer_class", 3),
+            ("model_max_length", 1),
+            ("model_max_length", 10**30),
+            ("model_max_length", "9"),
+        )
+    },
     # the folder
     "a link out of the folder": (link("notes.txt", "/etc/hostname"), "notes.txt", "is a link to /etc/hostname"),
     "a linked folder": (link("docs", "/etc"), "docs", "is a link to /etc"),
@@ -310,3 +341,8 @@ def test_the_hostile_files_of_these_tests_are_hostile(marker):
     marker.unlink()
     exec(HOSTILE_CODE)
     assert marker.exists()
+
+
+def test_a_file_is_not_a_folder(fresh):
+    finding = verify(fresh / "config.json").findings[0]
+    assert (finding.kind, finding.why) == ("unchecked", "it is a file: give the folder of a model")
