@@ -16,7 +16,7 @@ from .description import describe_data, is_hub_id, without_folders
 from .prepared import ITEMS_NAME, SEQUENCES_NAME, load_dataset_facts, load_items, load_split
 from .prepared_checks import check_files, check_items, check_rows
 from .raw_logs import check_not_raw
-from .sequences import SEQUENCE_FEATURES, TABLE_READERS, catalogue_of, load_sequences
+from .sequences import SEQUENCE_FEATURES, TABLE_READERS, catalogue_of, load_sequences, name_of
 from .splits import LEAVE_ONE_OUT, leave_one_out
 from .streaming import StreamedSequences
 
@@ -79,7 +79,7 @@ def load_training_data(
             prepares it.
         FileNotFoundError: If it does not exist.
     """
-    name = os.fspath(source)
+    name = name_of(source)
     if name == "demo":
         if streaming:
             raise ValueError("The demo cannot be streamed: it is not in a file.")

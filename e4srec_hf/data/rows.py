@@ -119,6 +119,8 @@ def check_columns(schema: pa.Schema, columns: Columns, name: str) -> None:
     """Refuse a table without these columns, or with columns whose types hold no ids."""
     if missing := [column for column in columns.names if column not in schema.names]:
         raise ValueError(f"{name} has no column {missing}; its columns are {schema.names}.")
+    if repeated := [column for column in columns.names if schema.names.count(column) > 1]:
+        raise ValueError(f"{name} has more than one column {repeated}: keep the one that is meant.")
     kinds = {column: schema.field(column).type for column in columns[:2]}
     items = kinds[columns.items_column]
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
@@ -186,7 +188,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+def _whole_number(text: str) -> int | float:
+    return -0.0 if text == "-0" else int(text)  # as an int it would be another id than the text "-0"
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole_number)
 
 
 def _is_json(text: str) -> bool:

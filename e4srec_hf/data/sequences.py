@@ -24,6 +24,7 @@ from datasets.packaged_modules.arrow.arrow import Arrow
 from datasets.packaged_modules.json.json import Json
 from datasets.packaged_modules.parquet.parquet import Parquet
 from datasets.table import InMemoryTable
+from huggingface_hub import metadata_load
 
 from .item_ids import as_ids
 from .raw_logs import check_not_raw
@@ -41,7 +42,7 @@ TABLE_READERS: dict[str, Callable[[Path, Columns], Iterator[Row]]] = {
 }
 
 
-def load_sequences(source: str, **columns: str) -> Dataset:
+def load_sequences(source: str | os.PathLike[str], **columns: str) -> Dataset:
     """Read sequences from a file, a folder or the Hub. Ids stay as they stand there, see [`as_ids`].
 
     Args:
@@ -56,7 +57,9 @@ def load_sequences(source: str, **columns: str) -> Dataset:
         ValueError: If the data cannot be read as sequences; see the readers. For a raw log, the message has the command
             that prepares it.
         FileNotFoundError: If there is no such file, folder or data set.
+        TypeError: If the source is no name.
     """
+    source = name_of(source)
     path, wanted = Path(source), Columns(**columns)
     read = TABLE_READERS.get(path.suffix.lower())
     if not path.exists() and (path.suffix == ".txt" or read or source.startswith((".", "/", "~"))):
@@ -75,6 +78,24 @@ def load_sequences(source: str, **columns: str) -> Dataset:
     return _sequences(rows, source, timed=wanted.timestamps_column is not None)
 
 
+def name_of(source: str | os.PathLike[str]) -> str:
+    """The name of a data set as text.
+
+    Raises:
+        TypeError: If it is something else than a name, such as a table.
+    """
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"expected the name of a file, a folder or a data set on the Hub, not {_kind_of(source)}; "
+            "sequences_from_table takes a datasets.Dataset."
+        )
+    return str(os.fspath(source))
+
+
+def _kind_of(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__module__}.{type(value).__name__}"
+
+
 def _is_saved(folder: Path) -> bool:
     return (folder / "state.json").exists() or (folder / "dataset_dict.json").exists()
 
@@ -85,6 +106,7 @@ def _rows_found_by_datasets(source: str, columns: Columns) -> Iterator[Row]:
     It would guess the types of JSON, and cast the ids of all files to the type in the first.
     """
     builder = load_dataset_builder(source)
+    _check_all_read(Path(source), builder.config.data_files)
     readers = ((Json, json_rows), (Parquet, parquet_rows), (Arrow, arrow_file_rows))
     if read := next((reader for kind, reader in readers if isinstance(builder, kind)), None):
         names = _whole(builder.config.data_files, source)
@@ -113,8 +135,27 @@ def _arrow(table: Dataset) -> pa.Table:
 
 def _has_tables(folder: Path) -> bool:
     """Whether `datasets` finds files in a folder; it would search all folders below for them, which may take long."""
+    return next(_tables(folder), None) is not None
+
+
+def _tables(folder: Path) -> Iterator[Path]:
     suffixes = (*TABLE_READERS, ".csv")
-    return any(file.suffix in suffixes for pattern in ("*", "*/*") for file in folder.glob(pattern))
+    return (file for pattern in ("*", "*/*") for file in folder.glob(pattern) if file.suffix.lower() in suffixes)
+
+
+def _check_all_read(folder: Path, data_files: Mapping[str, list[str]]) -> None:
+    """Refuse a folder of which `datasets` would read some tables only, unless its card says which."""
+    card = folder / "README.md"
+    if not folder.is_dir() or (card.is_file() and "configs" in (metadata_load(card) or {})):
+        return
+    read = {Path(file).resolve() for files in data_files.values() for file in files}
+    left = sorted(str(file.relative_to(folder)) for file in _tables(folder) if file.resolve() not in read)
+    if left:
+        taken = ", ".join(sorted(file.name for file in read)[:3])
+        raise ValueError(
+            f"{folder} has several tables, and {', '.join(left[:3])} would not be read beside {taken}: give one file, "
+            "or a folder whose files are all of one format."
+        )
 
 
 def read_sequences(path: str | os.PathLike[str]) -> Dataset:
@@ -163,7 +204,13 @@ def sequences_from_table(
     Raises:
         ValueError: If a column is missing or its type holds no ids, an id is missing, empty or has control characters,
             a user is duplicate or has no items, or the times do not match the items; the message names the row.
+        TypeError: If it is no `datasets.Dataset`.
     """
+    if not isinstance(table, Dataset):
+        raise TypeError(
+            f"expected a datasets.Dataset, not {_kind_of(table)}: make one with Dataset.from_list, from_pandas or "
+            "from_generator."
+        )
     rows = arrow_rows(_arrow(table), Columns(user_column, items_column, timestamps_column), "the table")
     return _sequences(rows, "the table", timed=timestamps_column is not None)
 

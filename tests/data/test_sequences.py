@@ -1,9 +1,12 @@
 """Reading sequences, and the lines that are refused."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
 from e4srec_hf.data import catalogue_of, load_sequences, read_negatives, read_sequences, sequences_from_table
+from e4srec_hf.data.opening import load_training_data
 
 
 def write(tmp_path, content):
@@ -102,3 +105,43 @@ def test_a_folder_without_a_data_set_is_named_and_not_searched(tmp_path):
     (tmp_path / "some" / "where" / "deep" / "log.parquet").touch()
     with pytest.raises(ValueError, match="no data set is in this folder"):
         load_sequences(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", [("a.jsonl", "b.parquet"), ("train.parquet", "b.parquet"), ("a.json", "b.csv")])
+def test_a_folder_is_read_whole_or_not_at_all(tmp_path, names):
+    rows = Dataset.from_dict({"user_id": ["u"], "item_ids": [["a"]]})
+    for name in names:
+        if name.endswith(".parquet"):
+            rows.to_parquet(tmp_path / name)
+        else:
+            (tmp_path / name).write_text('{"user_id": "v", "item_ids": ["a"]}\n')
+    with pytest.raises(ValueError, match="would not be read"):
+        load_sequences(str(tmp_path))
+
+
+def test_minus_zero_is_not_taken_for_zero(tmp_path):
+    file = tmp_path / "log.jsonl"
+    file.write_text('{"user_id": "u", "item_ids": [0, -0]}\n')
+    with pytest.raises(ValueError, match=r"line 1: user 'u': -0.0 \(float\) is no id"):
+        load_sequences(file)
+    file.write_text('{"user_id": "-0", "item_ids": [0, -7, "-0"]}\n')
+    assert load_sequences(file)[:] == {"user_id": ["-0"], "item_ids": [["0", "-7", "-0"]]}
+
+
+@pytest.mark.parametrize("twice", ["user_id", "item_ids"])
+def test_a_column_that_comes_twice_is_refused(tmp_path, twice):
+    columns = {"user_id": pa.array(["u"]), "item_ids": pa.array([["a"]])}
+    names = [*columns, twice]
+    pq.write_table(pa.Table.from_arrays([columns[name] for name in names], names), tmp_path / "log.parquet")
+    with pytest.raises(ValueError, match=f"more than one column .*{twice}"):
+        load_sequences(tmp_path / "log.parquet")
+
+
+def test_what_is_no_name_or_no_data_set_is_refused(tmp_path):
+    rows = Dataset.from_dict({"user_id": ["u"], "item_ids": [["a"]]})
+    for table in ([{"user_id": "u", "item_ids": ["a"]}], None, pa.table({}), rows.to_iterable_dataset(), b"x", 3):
+        for read in (load_sequences, load_training_data):
+            with pytest.raises(TypeError, match="expected the name of a file"):
+                read(table)
+        with pytest.raises(TypeError, match=r"expected a datasets\.Dataset"):
+            sequences_from_table(table)
