@@ -76,19 +76,29 @@ def call_app(argv: list[str]) -> Any:
         raise KeyboardInterrupt from error
     except (OSError, ValueError) as error:
         if len(error.args) == 1 and isinstance(error.args[0], str):
-            error.args = (_with_flags(error.args[0], argv[0]),)
+            error.args = (_with_flags(error.args[0], argv),)
         raise
 
 
-def _with_flags(message: str, command: str) -> str:
-    """A message of the library with the flags of a command in the place of Python's arguments."""
-    found = typer.main.get_command(app).commands.get(command.replace("_", "-"))  # type: ignore[attr-defined]
-    for parameter in () if found is None else found.params:
-        flag = next((name for name in parameter.opts if name.startswith("--")), None)
-        if flag is not None:
-            message = re.sub(rf"\b{parameter.name}=(?=\w)", f"{flag} ", message)  # with a value
-            message = re.sub(rf"\b{parameter.name}=(<[^>]*>)?( to from_pretrained)?", flag, message)
-    return message
+def _with_flags(message: str, words: list[str]) -> str:
+    """A message of the library with the flags of a command in the place of Python's arguments; paths stay."""
+    found = typer.main.get_command(app).commands.get(words[0].replace("_", "-"))  # type: ignore[attr-defined]
+    flags = {
+        parameter.name: flag
+        for parameter in (() if found is None else found.params)
+        if (flag := next((name for name in parameter.opts if name.startswith("--")), None)) is not None
+    }
+    if not flags:
+        return message
+    kept = [r"(?<![\w=])'[^']*'", r'(?<![\w=])"[^"]*"', *(re.escape(word) for word in words if "=" in word)]
+    before, names, to_value = r"(?<![\w/\\.=-])", "|".join(flags), r"""(?=['"\d]|True\b|False\b)"""
+    end = r"<[^>]*>|(?=[,;:.)]*(?:\s|$))"
+    argument = rf"{before}(?P<name>{names})=(?:(?P<value>{to_value})|{end})"
+    return re.sub(
+        rf"{'|'.join(kept)}|{argument}(?: to from_pretrained)?",
+        lambda match: flags[match["name"]] + " " * (match["value"] is not None) if match["name"] else match.group(),
+        message,
+    )
 
 
 def _check_command(name: str) -> None:

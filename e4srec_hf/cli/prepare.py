@@ -67,7 +67,7 @@ def prepare(
     ] = None,
     ties_seed: Annotated[int | None, typer.Option(help="Seed of --ties shuffle.")] = None,
     split: Annotated[
-        Literal["leave_one_out", "time", "ratio"] | None, typer.Option(help="Kind of split; leave_one_out by default.")
+        Literal["leave_one_out", "time", "ratio"] | None, typer.Option(help="Kind of split; leave-one-out by default.")
     ] = None,
     validation_share: Annotated[
         float | None, typer.Option(help="Share of interactions for validation (time, ratio); 0.1 by default.")

@@ -6,6 +6,7 @@ interactions of users and items that were dropped).
 """
 
 from bisect import bisect
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -158,9 +159,13 @@ def _explain_core(connection: duckdb.DuckDBPyConnection, user_core: int, item_co
         _k_core(connection, users, items)
         return count(connection, "SELECT count(*) FROM users") > 0
 
-    def highest(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """The last pair that leaves something, in a list; the pairs ascend."""
-        return pairs[:end][-1:] if (end := bisect(pairs, False, key=lambda pair: not leaves_something(*pair))) else []
+    most = count(connection, "SELECT count(*) FROM interactions")  # a higher core leaves nothing
+
+    def highest(core: int, pair: Callable[[int], tuple[int, int]]) -> list[tuple[int, int]]:
+        """The pair of the highest core below this one that leaves something, in a list; empty if there is none."""
+        cores = range(1, min(core, most + 1))
+        end = bisect(cores, False, key=lambda each: not leaves_something(*pair(each)))
+        return [pair(cores[end - 1])] if end else []
 
     if not leaves_something(user_core, 1):
         cause = f"--user-core {user_core} alone leaves no user"
@@ -169,9 +174,9 @@ def _explain_core(connection: duckdb.DuckDBPyConnection, user_core: int, item_co
     else:
         cause = f"--user-core {user_core} and --item-core {item_core} leave something alone, but not together"
     found = [
-        *highest([(core, item_core) for core in range(1, user_core)]),
-        *highest([(user_core, core) for core in range(1, item_core)]),
-    ] or highest([(core, core) for core in range(1, min(user_core, item_core))])
+        *highest(user_core, lambda core: (core, item_core)),
+        *highest(item_core, lambda core: (user_core, core)),
+    ] or highest(min(user_core, item_core), lambda core: (core, core))
     ways = ", or ".join(f"--user-core {users} --item-core {items}" for users, items in found)
     return f" {cause}. {ways} would leave something."
 

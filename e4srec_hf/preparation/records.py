@@ -18,6 +18,7 @@ from .content import PARQUET, Content, HashedStream, check_start, check_unfolded
 from .detection import find_layout
 from .errors import PreparationError
 from .files import READING_ERRORS, as_member, file_size, public_name, recorded_name, why_unreadable
+from .interactions import count
 from .json_text import as_json
 from .layouts import POSITION_OF_FILE
 from .lines import Block, TextDigest, read_lines
@@ -84,15 +85,18 @@ def read_log(
         return insert(columns, source, options, now)
 
     facts: list[dict[str, Any]] = []
-    read: dict[str | None, str] = {}  # hash of a content to its file
+    read: dict[str, str] = {}  # hash of a content to its file
+    records = 0
     for number, path in enumerate(paths):
         found = _read_file(connection, path, source.log, options.encoding, number, work, statement)
         digest = found.pop("content")
-        if digest is not None and digest in read:
-            raise PreparationError(
-                f"{input_name(path)} and {read[digest]} have the same content: it would count twice."
-            )
-        read[digest] = input_name(path)
+        before, records = records, count(connection, "SELECT count(*) FROM records")
+        if digest is not None and records > before:  # many files may be empty but for a header
+            if digest in read:
+                raise PreparationError(
+                    f"{input_name(path)} and {read[digest]} have the same content: it would count twice."
+                )
+            read[digest] = input_name(path)
         facts.append(found)
     _check_copies(connection, paths)
     return facts

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from e4srec_hf.cli.app import _with_flags
 from e4srec_hf.data import load_sequences
 from e4srec_hf.errors import run_command
 from tests.cli.running import fail, run, run_both
@@ -125,6 +126,33 @@ def test_several_lines_of_an_error_become_one(monkeypatch):
 )
 def test_an_empty_word_is_not_the_folder_one_is_in(words, what):
     assert fail(*words, status=2) == f"e4srec: {words[0]}: {what} is empty: is a variable of the shell not set?"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("runs/sequences=abc/x: no such file", None),
+        ("runs/sequences=1/x: no such file", None),
+        ("'my runs/a sequences=1/x' is no folder", None),
+        ("sequences=1/x: no such file", None),
+        ("C:\\runs\\sequences=1: no such file", None),
+        ("other-sequences=1 and more.sequences=2", None),
+        ("pass sequences=<file>, please", "pass --sequences, please"),
+        ("it isn't there: pass sequences= of the training", "it isn't there: pass --sequences of the training"),
+        ("sequences='a b' was passed", "--sequences 'a b' was passed"),
+        ("sequences=5 and base_model=True", "--sequences 5 and --base-model True"),
+        ("pass base_model=<id> to from_pretrained.", "pass --base-model."),
+    ],
+)
+def test_paths_of_the_user_are_not_rewritten(message, shown):
+    words = ["import-reference", "a.pkl", *(["sequences=1/x"] if message.startswith("sequences=1/x") else [])]
+    assert _with_flags(message, words) == (shown or message)
+
+
+def test_a_value_is_spelled_in_help_as_it_is_listed():
+    shown = run("prepare", "--help")
+    assert "leave-one-out by default" in " ".join(shown.split())
+    assert "leave_one_out" not in shown
 
 
 def test_a_blank_separator_and_no_mark_of_missing_values_are_values(tmp_path):

@@ -10,6 +10,8 @@ import tarfile
 import zipfile
 from datetime import date, datetime, timezone
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from e4srec_hf.preparation import PreparationError
@@ -154,6 +156,30 @@ def test_the_same_content_never_counts_twice(tmp_path):
     (tmp_path / "empty.csv.gz").write_bytes(gzip.compress(b""))
     prepare_all("table", [log, tmp_path / "empty.csv", tmp_path / "empty.csv.gz"], tmp_path / "out")
     assert sequences_of(tmp_path / "out") == {"u": ["a", "b"]}
+
+
+def test_files_with_nothing_but_a_header_are_no_copies(tmp_path):
+    header = TABLE.splitlines()[0] + "\n"
+    for name, text in {"mon.csv": TABLE, "tue.csv": header, "wed.csv": header, "thu.csv": header + "\n"}.items():
+        (tmp_path / name).write_text(text)
+    schema = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("timestamp", pa.int64())])
+    for name in ("fri.parquet", "sat.parquet"):
+        pq.write_table(schema.empty_table(), tmp_path / name)
+    days = [tmp_path / f"{day}.csv" for day in ("mon", "tue", "wed", "thu")]
+    prepare_all("table", [*days, tmp_path / "fri.parquet", tmp_path / "sat.parquet"], tmp_path / "out")
+    assert sequences_of(tmp_path / "out") == {"u": ["a", "b"]}
+    invalid = header + "u,,3\n"  # an invalid record is a record
+    for name in ("sun.csv", "next.csv"):
+        (tmp_path / name).write_text(invalid)
+    with pytest.raises(PreparationError, match="have the same content"):
+        prepare_all("table", [*days, tmp_path / "sun.csv", tmp_path / "next.csv"], tmp_path / "no")
+
+
+def test_sheets_with_nothing_but_a_header_are_no_copies(tmp_path):
+    row = [1, "a", "A", 1, "2010-12-01 08:00", 7]
+    book = workbook(tmp_path / "retail.xlsx", Jan=[HEADER, row], Feb=[HEADER], Mar=[HEADER])
+    prepare_all("online-retail", [book], tmp_path / "out")
+    assert sequences_of(tmp_path / "out") == {"7": ["a"]}
 
 
 HEADER = ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "CustomerID"]

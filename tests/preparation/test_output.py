@@ -115,6 +115,17 @@ def test_too_many_invalid_records_write_nothing(log, tmp_path):
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("core", [10**9, 10**20, 10**45])
+def test_a_core_beyond_all_counts_is_answered_at_once(core, log, tmp_path):
+    """Users have five to ten interactions each, of twelve items."""
+    before = time.process_time()
+    with pytest.raises(PreparationError, match=rf"--user-core {core} alone leaves no user. --user-core 10 --item-core"):
+        prepare_all(TABLE, [log], tmp_path / "out", user_core=core)
+    with pytest.raises(PreparationError, match=rf"--item-core {core} alone leaves no item. --user-core 1 --item-core"):
+        prepare_all(TABLE, [log], tmp_path / "out", user_core=1, item_core=core)
+    assert time.process_time() - before < 10
+
+
 def test_existing_folders_are_replaced_only_on_request(log, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from pyarrow.csv import write_csv
 
 from e4srec_hf.preparation import PreparationError, make_table, pipeline
+from e4srec_hf.preparation.tables import open_table
 from tests.preparation.raw_logs import prepare_all, rejected_of, sequences_of, times_of, titles_of
 
 
@@ -209,3 +210,8 @@ def test_one_path_need_not_be_in_a_list(tmp_path):
     for path in (tmp_path / "log.csv", str(tmp_path / "log.csv")):
         prepare_all("table", path, tmp_path / "out", overwrite=True)
         assert sequences_of(tmp_path / "out") == EXPECTED
+
+
+def test_an_error_of_the_reader_of_a_table_is_not_taken_for_one_of_its_types():
+    with pytest.raises(pa.ArrowInvalid, match="of the reader"), open_table(pa.table({"user_id": ["u"]})):
+        raise pa.ArrowInvalid("of the reader")
