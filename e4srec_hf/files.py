@@ -111,13 +111,27 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise ValueError(f"{path} is not a complete safetensors file ({error}): fetch or save it again.") from error
 
 
+def check_config(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Refuse the content of a model's ``config.json`` at ``path`` if its class refuses it.
+
+    Raises:
+        ValueError: If a field has a type or a value that no model can be built from.
+    """
+    try:
+        if content.get("model_type") in MODEL_FILES:
+            {"e4srec": modeling.E4SRecConfig, "sasrec": modeling.SASRecConfig}[content["model_type"]].from_dict(content)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def check_whole(directory: str | os.PathLike[str]) -> None:
     """Refuse the folder of a model in which a file that is there is damaged.
 
     Raises:
         ValueError: If the weights are cut off, or config or item tokenizer are no JSON objects.
     """
-    for name in (CONFIG_NAME, *TOKENIZER_FILES):
+    check_config(read_json(Path(directory, CONFIG_NAME)), Path(directory, CONFIG_NAME))
+    for name in TOKENIZER_FILES:
         read_json(Path(directory, name))
     weights = Path(directory, WEIGHTS_NAME)
     if weights.exists():

@@ -9,7 +9,7 @@ from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from ..base_models import quantization
-from ..files import CONFIG_NAME, MODEL_FILES, read_json
+from ..files import CONFIG_NAME, MODEL_FILES, check_config, read_json
 from ..modeling.saving import TOKENIZER_FILES
 from .item_tokenizer import check_vocabulary, load_item_tokenizer
 
@@ -84,11 +84,13 @@ def _config_of(name: str, **hub_arguments: Any) -> dict[str, Any]:
         inside = sorted(str(file.parent) for file in configs if read_json(file).get("model_type") in MODEL_FILES)
         where = f": did you mean {inside[-1]}?" if inside else f": it has no {CONFIG_NAME}."
         raise ValueError(f"{name} holds no model itself{where}")
-    content = read_json(str(cached_file(name, CONFIG_NAME, **hub_arguments)))
+    path = str(cached_file(name, CONFIG_NAME, **hub_arguments))
+    content = read_json(path)
     kind = content.get("model_type")
     if kind not in MODEL_FILES:
         what = f"a model of the type {kind}" if isinstance(kind, str) else f"a {CONFIG_NAME} without a model_type"
         raise ValueError(
             f"{name} holds {what}; expected {' or '.join(MODEL_FILES)}. A language model is the base of such a model."
         )
+    check_config(content, path)
     return content
