@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.description import without_folders
-from ..files import CURVES_NAME, TRAINING_NAME, write_json
+from ..files import CURVES_NAME, EVALUATION_NAME, TRAINING_NAME, write_json
 from .facts import describe_hardware, describe_training, load_facts, package_versions, training_settings
 from .model_card import MODEL_NAMES, kept_licence, refresh_model_card
 
@@ -17,8 +17,8 @@ from .model_card import MODEL_NAMES, kept_licence, refresh_model_card
 class CardCallback(TrainerCallback):
     """Writes ``training.json``, a picture of the learning curves and the model card to the trainer's output folder.
 
-    The main process writes them when training ends. The picture of an earlier training is removed, and the card shows
-    no metrics of an earlier model. After an evaluation, `save_reports` and `refresh_model_card` add the metrics.
+    The main process writes them when training ends. The picture and the figures of an earlier training are removed: the
+    card shows no metrics of an earlier model. After an evaluation, `save_reports` and `refresh_model_card` add them.
 
     For a resumed training, the curve is complete, because checkpoints hold it. The time is that of all parts, except
     what an interrupted part did after its last log.
@@ -88,7 +88,8 @@ class CardCallback(TrainerCallback):
             "random_base": self.random_base,
         }
         write_json(directory / TRAINING_NAME, facts)
-        (directory / CURVES_NAME).unlink(missing_ok=True)
+        for name_of_earlier in (CURVES_NAME, EVALUATION_NAME):
+            (directory / name_of_earlier).unlink(missing_ok=True)
         refresh_model_card(
             directory, self.repo_id, license=self.license, model=model, tokenizer=kwargs["processing_class"]
         )

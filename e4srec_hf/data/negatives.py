@@ -28,15 +28,22 @@ def draw_negatives(sequences: Dataset, items: Sequence[str], *, count: int = 99,
     """
     names = np.asarray(items, dtype=object)
     index = {item: position for position, item in enumerate(items)}
+    lacking, fewest = "", len(names)  # the first user with too few unseen items, and the fewest of all
     negatives = {}
     for user, history in zip(sequences["user_id"], sequences["item_ids"], strict=True):
         unseen = np.ones(len(names), dtype=bool)
         unseen[[index[item] for item in history if item in index]] = False
         pool = np.flatnonzero(unseen)
+        fewest = min(fewest, len(pool))
         if len(pool) < count:
-            raise ValueError(f"User {user!r} has only {len(pool)} unseen items; {count} negatives cannot be drawn.")
+            lacking = lacking or f"User {user!r} has only {len(pool)} unseen items; {count} negatives cannot be drawn."
+        if lacking:
+            continue
         generator = np.random.default_rng([seed, zlib.crc32(user.encode())])
         negatives[user] = names[generator.choice(pool, size=count, replace=False)].tolist()
+    if lacking:
+        remedy = f"ask for at most {fewest} (--negatives {fewest})" if fewest else "rank among the whole catalogue"
+        raise ValueError(f"{lacking} So that each user has as many, {remedy}.")
     return negatives
 
 

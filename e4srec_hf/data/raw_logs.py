@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 #: Files that hold no sequences, whatever is in them.
 RAW_SUFFIXES = (".csv", ".tsv", ".dat", ".xls", ".xlsx", ".gz", ".zip")
 
+#: Files of records, which hold sequences only if a record has a list.
+RECORD_SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet")
+
 #: Parts of column names, the likeliest first. Compared in lower case, without anything but letters.
 COLUMN_NAMES = {
     "user": ("userid", "user", "customerid", "customer", "reviewerid", "reviewer", "visitorid", "memberid", "listener"),
@@ -35,7 +38,8 @@ def preparing_command(path: Path) -> str | None:
         The command, with ``…`` for a column that cannot be told; ``None`` if the file does not look like a raw log.
     """
     found = _columns(path) or {}
-    if path.suffix.lower() not in RAW_SUFFIXES and len(set(found.values())) < len(COLUMN_NAMES):
+    needed = ("user", "item") if path.suffix.lower() in RECORD_SUFFIXES else COLUMN_NAMES
+    if path.suffix.lower() not in RAW_SUFFIXES and not set(needed) <= set(found):
         return None
     flags = [f"--{kind}-column {shlex.quote(found[kind]) if kind in found else '…'}" for kind in COLUMN_NAMES]
     folder = shlex.quote(f"data/{path.name.partition('.')[0]}")

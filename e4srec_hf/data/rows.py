@@ -17,6 +17,10 @@ from .item_ids import check_type_of_ids
 ROWS_AT_A_TIME = 10_000
 #: How an Arrow file begins, unless it is a stream.
 ARROW_FILE = b"ARROW1"
+_OTHER_COLUMNS = (
+    "Name the columns of users and of item lists (--user_column, --items_column); a log with one interaction a row is "
+    "prepared first (e4srec prepare table)."
+)
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
@@ -72,7 +76,7 @@ def json_rows(path: str | os.PathLike[str], columns: Columns, name: str | None =
         if not isinstance(found, dict):
             raise ValueError(f"{place}: expected an object with the keys {columns.names}, not {str(found)[:40]}.")
         if missing := [column for column in columns.names if column not in found]:
-            raise ValueError(f"{place}: the object has no {missing}; its keys are {list(found)}.")
+            raise ValueError(f"{place}: the object has no {missing}; its keys are {list(found)}. {_OTHER_COLUMNS}")
         yield Row(place, *(found[column] for column in columns.names))
 
 
@@ -118,7 +122,7 @@ def _rows_of_batches(batches: Iterator[pa.RecordBatch], columns: Columns, name: 
 def check_columns(schema: pa.Schema, columns: Columns, name: str) -> None:
     """Refuse a table without these columns, or with columns whose types hold no ids."""
     if missing := [column for column in columns.names if column not in schema.names]:
-        raise ValueError(f"{name} has no column {missing}; its columns are {schema.names}.")
+        raise ValueError(f"{name} has no column {missing}; its columns are {schema.names}. {_OTHER_COLUMNS}")
     if repeated := [column for column in columns.names if schema.names.count(column) > 1]:
         raise ValueError(f"{name} has more than one column {repeated}: keep the one that is meant.")
     kinds = {column: schema.field(column).type for column in columns[:2]}

@@ -101,6 +101,7 @@ def test_after_a_further_training_the_card_shows_no_figures_of_the_earlier_weigh
     save_trained(model, tokenizer, tmp_path)  # the same model again
     assert load_reports(tmp_path)
     make_trainer(model, tmp_path, world, CardCallback()).train()
+    assert not (tmp_path / "evaluation.json").exists()
     assert "No figures" in (tmp_path / "README.md").read_text()  # while the weights of before lie beside
     save_trained(model, tokenizer, tmp_path)
     assert load_reports(tmp_path) == {}

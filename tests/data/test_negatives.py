@@ -9,6 +9,18 @@ ITEMS = list("abcdefgh")
 SEQUENCES = Dataset.from_dict({"user_id": ["u", "v"], "item_ids": [["a", "b", "a"], ["c"]]})
 
 
+def test_too_few_unseen_items_name_how_many_all_users_have():
+    items = [f"i{number}" for number in range(10)]
+    histories = [items[:2], items[:3] * 2, [*items[:7], "unknown"], items[:1]]
+    sequences = Dataset.from_dict({"user_id": list("abcd"), "item_ids": histories})
+    with pytest.raises(ValueError, match=r"User 'b' has only 7 unseen items; 8 .* at most 3 \(--negatives 3\)\."):
+        draw_negatives(sequences, items, count=8)
+    assert {len(drawn) for drawn in draw_negatives(sequences, items, count=3).values()} == {3}
+    everything = Dataset.from_dict({"user_id": ["a"], "item_ids": [items]})
+    with pytest.raises(ValueError, match=r"User 'a' has only 0 unseen items; .* rank among the whole catalogue"):
+        draw_negatives(everything, items, count=1)
+
+
 def test_negatives_are_unseen_all_different_and_depend_on_the_seed_alone():
     negatives = draw_negatives(SEQUENCES, ITEMS, count=5, seed=3)
     for user, items in zip(SEQUENCES["user_id"], SEQUENCES["item_ids"], strict=True):

@@ -34,6 +34,12 @@ def test_columns_are_guessed_from_the_header(header, columns):
         ("a.csv", "u1,i1,5,1500000000\nu2,i1,4,1500000001\n", "--user-column 1 --item-column 2 --time-column 4"),
         ("a.csv", "it is,\nno table\n", "--user-column … --item-column … --time-column …"),
         ("a.txt", "user\titem\ttime\nu\ti\t1\n", "--user-column user --item-column item --time-column time"),
+        (
+            "a.jsonl",
+            '{"customer": "c", "sku": "s", "when": 3}\n',
+            "--user-column customer --item-column sku --time-column …",
+        ),
+        ("a.json", '{"item": 3, "user": 4}\n', "--user-column user --item-column item --time-column …"),
         ("a b.tsv", "user id\titem\tdate\n", "--user-column 'user id' --item-column item --time-column date"),
     ],
 )
