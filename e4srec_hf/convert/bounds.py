@@ -12,8 +12,8 @@ from typing import IO
 MOST_INSTRUCTIONS = 500_000
 #: Values in a tuple and in the tuples inside it. Shared tuples of a few bytes can stand for billions.
 MOST_IN_A_TUPLE = 10_000
-#: Bytes of a plain pickle, which is read as a whole. The formats of torch and safetensors are mapped instead.
-LARGEST_PICKLE = 2 * 1024**3
+#: Bytes of a file that is read as a whole. Archives of `torch.save` and safetensors are mapped instead.
+LARGEST_READ = 2 * 1024**3
 #: Bytes of the header of a safetensors file.
 LARGEST_HEADER = 10 * 1024**2
 #: Pickles at the beginning of a file in the older format of `torch.save`; what is stored follows.
@@ -30,6 +30,16 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ValueError(f"{path} is a pipe, a socket or a device; expected a file.")
+
+
+def check_size(path: str | os.PathLike[str]) -> None:
+    """Check the size of a file that is read as a whole.
+
+    Raises:
+        ValueError: If it is too large; the message says how to save it.
+    """
+    if (size := os.stat(path).st_size) > LARGEST_READ:
+        raise ValueError(f"it has {size} bytes, more than {LARGEST_READ}; save it as .safetensors")
 
 
 def check_pickles(file: IO[bytes], number: int = 1) -> None:

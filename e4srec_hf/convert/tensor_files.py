@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .bounds import LARGEST_PICKLE, OLDER_PICKLES, check_header, check_pickles, check_regular, check_zip
+from .bounds import OLDER_PICKLES, check_header, check_pickles, check_regular, check_size, check_zip
 
 #: How a file begins that `torch.save` wrote: as a zip archive, or with the number of its older format.
 NUMPY_START = b"\x93NUMPY"
@@ -68,11 +68,13 @@ def load_tensors(
             check_header(path)
             content: Any = load_file(path)
         elif start.startswith(NUMPY_START):
+            check_size(path)
             content = torch.from_numpy(_native(np.load(path, allow_pickle=False)))
         elif start.startswith(ZIP_START):
             check_zip(path)
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         elif start == OLDER_TORCH_START:
+            check_size(path)
             with Path(path).open("rb") as file:
                 check_pickles(file, OLDER_PICKLES)
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -135,8 +137,7 @@ def _without_advice(error: Exception) -> str:
 
 def _read_pickle(path: Path) -> bytes:
     """A plain pickle, whose instructions are within bounds."""
-    if (size := path.stat().st_size) > LARGEST_PICKLE:
-        raise ValueError(f"it has {size} bytes, more than {LARGEST_PICKLE}; save it with torch.save")
+    check_size(path)
     with path.open("rb") as file:
         check_pickles(file)
         file.seek(0)

@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -94,6 +95,19 @@ def sparse(suffix=""):
     return write
 
 
+def array_with_a_hole(file):
+    with file.open("wb") as opened:
+        np.lib.format.write_array_header_1_0(
+            opened, {"descr": "<f4", "fortran_order": False, "shape": (3 * 2**18, 1024)}
+        )
+        os.truncate(file, opened.tell() + 3 * 1024**3)
+
+
+def older_file_with_a_hole(file):
+    torch.save({"a": TABLE}, file, _use_new_zipfile_serialization=False)
+    os.truncate(file, 3 * 1024**3)
+
+
 def long_header(file):
     file.write_bytes(struct.pack("<Q", 100 * 10**6))
     os.truncate(file, 100 * 10**6 + 8)
@@ -112,6 +126,8 @@ HOSTILE = {
     "an archive whose parts lie on each other": (zip_with_parts_on_each_other, "no file of tensors"),
     "a hole": (sparse(), "no file of tensors"),
     "a pickle with a hole": (sparse("\x80"), "3221225472 bytes, more than"),
+    "an array with a hole": (array_with_a_hole, "bytes, more than 2147483648; save it as .safetensors"),
+    "an older file of torch with a hole": (older_file_with_a_hole, "3221225472 bytes, more than"),
     "a header without end": (long_header, "header has 100000000 bytes"),
 }
 
