@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from transformers import BitsAndBytesConfig
 
 #: The pickles that transformers reads and writes as safetensors.
@@ -52,7 +52,8 @@ def check_base_weights(
 ) -> None:
     """Refuse a base whose weights are all in files that are not read, before work is spent on it.
 
-    A base without any weights passes: an import does not need them. So does one on the Hub in offline mode.
+    A base without any weights passes: an import does not need them. So does one on the Hub if the Hub gives no answer,
+    as in offline mode: it may be in the cache.
 
     Args:
         name: Folder or Hub id.
@@ -66,9 +67,12 @@ def check_base_weights(
         files = [file.name for file in Path(name).iterdir()]
     else:
         try:
-            files = HfApi(token=token).list_repo_files(os.fspath(name), revision=revision)
-        except OfflineModeIsEnabled:
+            info = HfApi(token=token).model_info(os.fspath(name), revision=revision, timeout=10)  # asks once
+        except HfHubHTTPError:
+            raise
+        except (HTTPError, OfflineModeIsEnabled):  # HTTPError is that of the HTTP library in use
             return
+        files = [file.rfilename for file in info.siblings or []]
     others = sorted(file for file in files if any(fnmatch(file, pattern) for pattern in OTHER_WEIGHTS))
     if not others or any(file.endswith(".safetensors") for file in files):
         return

@@ -119,6 +119,36 @@ def naming(what: object) -> Iterator[None]:
         raise ValueError(f"{what} cannot be used: is one of its files damaged? ({' '.join(reason.split())})") from error
 
 
+@contextmanager
+def reaching_hub(consequence: str) -> Iterator[None]:
+    """Say that the Hub cannot be reached if the block, or the decorated function, fails to connect to it.
+
+    Args:
+        consequence: What was not done for that.
+
+    Raises:
+        ConnectionError: It names the address of the Hub.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (reason := unreachable_hub(error)) is None:
+            raise
+        raise ConnectionError(f"{reason}: {consequence}") from error
+
+
+def unreachable_hub(error: Exception) -> str | None:
+    """What to say of an error in connecting to the Hub; ``None`` for any other, also for an answer that was lost."""
+    hub = sys.modules.get("huggingface_hub")
+    if hub is None:
+        return None
+    if isinstance(error, hub.errors.OfflineModeIsEnabled):
+        return f"the Hub at {hub.constants.ENDPOINT} is not asked in offline mode (HF_HUB_OFFLINE)"
+    if isinstance(error, hub.errors.HTTPError) and type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+        return f"the Hub at {hub.constants.ENDPOINT} cannot be reached ({' '.join(str(error).split())})"
+    return None
+
+
 def _says_all(error: BaseException) -> bool:
     """Whether an error names a file, or a statement of this package raised it on purpose, and for a mistake."""
     if isinstance(error, OSError) and error.filename is not None:
@@ -136,7 +166,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror.lower()
         return f"{problem}: {error.filename}"
-    message = str(error).strip() or type(error).__name__
+    message = unreachable_hub(error) or str(error).strip() or type(error).__name__
     if isinstance(error, UnpicklingError) and "weights_only" in message:  # torch says how to run it all the same
         return "a file of tensors does what no tensor needs; it was refused, and nothing of it was run"
     return message if type(error).__module__.startswith("e4srec_hf.") else " ".join(message.split())

@@ -4,15 +4,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
+from huggingface_hub import hf_api
+from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoModel, AutoModelForCausalLM
 
 from e4srec_hf.base_models import check_base_weights, quantization
 from e4srec_hf.training.tiny_base import make_tiny_base
 
 
+@pytest.mark.slow
 def test_weights_in_pickles_are_refused_with_a_way_out_that_works(base_dir, tmp_path):
     old = tmp_path / "it's old"
     shutil.copytree(base_dir, old)
@@ -77,3 +81,16 @@ def test_a_base_is_quantized_one_way_or_not_at_all():
     assert quantization(False, False, "cpu") == {}
     with pytest.raises(ValueError, match="exclude each other"):
         quantization(True, True, "cpu")
+
+
+def test_a_base_is_not_looked_at_where_the_hub_is_out_of_reach(monkeypatch):
+    monkeypatch.setattr(hf_api.api, "endpoint", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    began = time.perf_counter()
+    check_base_weights("org/base")
+    assert time.perf_counter() - began < 5
+
+
+def test_a_base_that_the_hub_does_not_have_is_an_error(hub_here):
+    with pytest.raises(RepositoryNotFoundError):
+        check_base_weights("org/nothing")

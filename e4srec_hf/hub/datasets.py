@@ -17,6 +17,7 @@ from ..data.prepared import FACTS_NAME, ITEMS_NAME, REJECTED_NAME, SEQUENCES_NAM
 from ..data.prepared_checks import SPLITS
 from ..data.sequences import catalogue_of, sequences_from_table
 from ..data.splits import LEAVE_ONE_OUT, MIN_ITEMS, leave_one_out
+from ..errors import reaching_hub
 from ..files import CARD_NAME, write_json
 from ..modeling.saving import staged_directory
 
@@ -80,6 +81,7 @@ def save_dataset(
         write_dataset_card(stage, facts, repo_id or os.fspath(directory), fields)
 
 
+@reaching_hub("nothing was pushed")
 def push_dataset(
     data: Dataset | str | os.PathLike[str],
     repo_id: str,

@@ -8,10 +8,12 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from transformers.utils import cached_file
 
+from ..errors import reaching_hub
 from ..files import REQUIRED_FILES, TITLES_NAME, is_model_file, read_json
 from ..modeling.saving import staged_directory
 
 
+@reaching_hub("nothing was pulled")
 def pull(
     repo_id: str,
     directory: str | os.PathLike[str],

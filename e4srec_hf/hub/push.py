@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..cards.model_card import refresh_model_card
+from ..errors import reaching_hub
 from ..evaluation.fingerprint import file_fingerprint, folder_fingerprint, model_fingerprint
 from ..evaluation.reports import Evaluation, load_evaluation
 from ..files import (
@@ -138,6 +139,7 @@ def _save_for_push(
         refresh_model_card(directory, repo_id)
 
 
+@reaching_hub("nothing was pushed")
 def push_folder(
     directory: str | os.PathLike[str],
     repo_id: str,

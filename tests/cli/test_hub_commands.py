@@ -1,8 +1,10 @@
 """``e4srec push``, ``pull``, ``card`` and ``verify``: each does what its library function does, and says so."""
 
 import os
+from functools import partialmethod
 
 import pytest
+from huggingface_hub import hf_api
 from transformers import AutoModel
 
 from e4srec_hf.evaluation import save_reports
@@ -68,3 +70,15 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(folder, hub_here, monkey
     assert fail("card", mistyped) == f"e4srec: {message}"
     assert message in fail("verify", mistyped, status=2)
     assert fail("recommend", mistyped, "item 3") == f"e4srec: {message}"
+
+
+def test_a_hub_out_of_reach_is_named(folder, tmp_path, monkeypatch):
+    address = "http://127.0.0.1:9"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", address, raising=False)
+    monkeypatch.setattr(hf_api.HfApi, "__init__", partialmethod(hf_api.HfApi.__init__, endpoint=address))
+    reason = f"the Hub at {address} cannot be reached ([Errno 111] Connection refused)"
+    assert fail("push", folder, "org/other") == f"e4srec: {reason}: nothing was pushed"
+    assert fail("pull", "org/other", tmp_path / "x") == f"e4srec: {reason}: nothing was pulled"
+    assert not (tmp_path / "x").exists()
+    assert reason in run("verify", "org/other", status=2)

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError is 
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
 
+from ...errors import unreachable_hub
 from .findings import Finding, failed, note, unchecked
 from .limits import MOST_FILES
 
@@ -150,7 +151,7 @@ class HubRepo:
             tree = api.list_repo_tree(name, recursive=True, revision=self.commit)
             entries = list(islice(tree, MOST_FILES + 1))
         except (OSError, HTTPError, HFValidationError) as error:
-            raise UnreadableError(str(error)) from error
+            raise UnreadableError(unreachable_hub(error) or str(error)) from error
         files = {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
         self.problems = check_paths(files)
         unsafe = {finding.where for finding in self.problems}
