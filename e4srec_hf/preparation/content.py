@@ -28,6 +28,8 @@ DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
 }
 #: What a file is, by its first bytes, if it is no log; and what to do about it.
 FOREIGN = {
+    **dict.fromkeys(DECOMPRESSORS, "compressed twice: decompress it once"),
+    b"\x5d\x00\x00": "compressed with LZMA alone, which is not supported: decompress it, or compress it with xz",
     b"version https://git-lfs": "a Git LFS pointer and not the file itself: fetch it with git lfs pull",
     b"/annex/objects/": "a git-annex pointer and not the file itself: fetch it with git annex get",
     b"PK\x03\x04": "an archive in an archive: unpack the outer one",

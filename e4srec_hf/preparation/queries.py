@@ -104,11 +104,12 @@ class Query:
             raise PreparationError(f"{self.name} {what}: {reason}") from None
 
     def without_secrets(self, text: str) -> str:
-        """The text without the URI and the passwords in it."""
+        """The text with the name of the database for its URI, and without the passwords in it."""
         parts = urlsplit(self.uri)
-        secrets = [self.uri, parts.password, *(value for key, value in parse_qsl(parts.query) if key in SECRET)]
-        secrets += [quote(value, safe="") for value in secrets[1:] if value]
-        secrets += [unquote(value) for value in secrets[1:] if value]
+        secrets = [parts.password, *(value for key, value in parse_qsl(parts.query) if key in SECRET)]
+        secrets += [quote(value, safe="") for value in secrets if value]
+        secrets += [unquote(value) for value in secrets if value]
+        text = text.replace(self.uri, self.name)
         for secret in sorted(filter(None, set(secrets)), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text

@@ -154,6 +154,10 @@ def _place(schema: pa.Schema, aliases: tuple[str, ...], name: str) -> int | None
 
 def _check_type(field: pa.Field, column: str, log: Log, name: str) -> None:
     """Refuse a column whose type cannot be what the column is."""
+    if (field.metadata or {}).get(b"POSTGRESQL:type") == b"money":  # it comes as whole numbers of cents
+        raise PreparationError(
+            f"{name}: column {field.name!r} is money, which is no id, time or number: cast it in SQL."
+        )
     kind = _plain_type(field.type, column)
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if column in log.ids:

@@ -12,9 +12,13 @@ _BLOCKS = (
 )
 #: What is not shown of a page: scripts and styles with their content, also where their end was cut off; comments.
 _HIDDEN = re.compile(r"<(script|style|noscript|svg)\b.*?(</\1\s*>|$)|<!--.*?(-->|$)|<!doctype\b[^>]*(>|$)", re.I | re.S)
+#: Text that is taken as it stands.
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)(\]\]>|$)", re.I | re.S)
+#: Control characters, without those that part words.
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 #: Tags of HTML; at the end also the beginning of one that was cut off, known by a space behind its name.
 _TAG = re.compile(
-    rf"</?(?P<name>{_INLINE}|{_BLOCKS})(\s[^<>]*)?/?>|</?({_INLINE}|{_BLOCKS})\s+([\w-]+\s*)?(=[^<>]*)?$|^\s*</?[a-z]+$",
+    rf"</?(?P<name>{_INLINE}|{_BLOCKS})(\s([^<>\"']|\"[^\"]*\"|'[^']*')*|\s[^<>]*)?/?>|</?({_INLINE}|{_BLOCKS})\s+([\w-]+\s*)?(=[^<>]*)?$|^\s*</?[a-z]+$",
     re.I,
 )
 _IS_INLINE = re.compile(_INLINE, re.I)
@@ -29,12 +33,12 @@ _CODE = re.compile(
 
 def clean_title(title: str) -> str | None:
     """The start of a title without tags and character references; ``None`` if only tags or a script are left."""
-    cleaned = title[:MOST]
+    cleaned = _CONTROLS.sub("", title[:MOST])
     for _ in range(ROUNDS):  # references may stand for tags or references
         if "<" not in cleaned and "&" not in cleaned:
             break
         before = cleaned
-        cleaned = _TAG.sub(_space, _HIDDEN.sub(" ", cleaned))
+        cleaned = _TAG.sub(_space, _CDATA.sub(r"\1", _HIDDEN.sub(" ", cleaned)))
         cleaned = _REFERENCE.sub(lambda found: html.unescape(found.group()), cleaned)
         if cleaned == before:
             break

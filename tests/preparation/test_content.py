@@ -1,6 +1,8 @@
 """Files that are missing, out of reach, endless or far larger than they look are refused, in a line and soon."""
 
+import bz2
 import gzip
+import lzma
 import os
 import socket
 import zipfile
@@ -118,3 +120,17 @@ def test_an_open_quote_holds_no_more_than_the_longest_line(tmp_path, monkeypatch
     prepare_all("table", [tmp_path / "log.csv"], tmp_path / "out")
     assert sequences_of(tmp_path / "out") == {"u": ["a"]}
     assert [line for line, _ in rejected_of(tmp_path / "out")] == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (gzip.compress(gzip.compress(b"user_id,item_id,timestamp\nu,i,5\n")), "compressed twice"),
+        (bz2.compress(gzip.compress(b"user_id,item_id,timestamp\nu,i,5\n")), "compressed twice"),
+        (lzma.compress(b"user_id,item_id,timestamp\nu,i,5\n", lzma.FORMAT_ALONE), "compressed with LZMA alone"),
+    ],
+)
+def test_other_compression_is_named(data, kind, tmp_path):
+    (tmp_path / "log.csv.gz").write_bytes(data)
+    with pytest.raises(PreparationError, match=rf"log\.csv\.gz is {kind}"):
+        prepare_all("table", [tmp_path / "log.csv.gz"], tmp_path / "out")

@@ -196,6 +196,9 @@ def test_types_of_postgres(postgres, tmp_path):
     for kind in ("gen_random_uuid()", "n::numeric", "'{}'::jsonb", "n::float8", "true"):
         result = run(postgres, query.format(kind), tmp_path / "no", "--item-column", "more")
         check_refused(result, "column 'more' is no column of ids")
+    for column in ("--item-column", "--rating-column"):
+        result = run(postgres, query.format("n::money"), tmp_path / "no", column, "more")
+        check_refused(result, "column 'more' is money")
 
 
 def test_a_column_of_sqlite_that_changes_its_type_is_refused(tmp_path):
@@ -216,6 +219,17 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path):
     result = run(f"sqlite:///{tmp_path}/none.db", "SELECT 1", tmp_path / "out")
     check_refused(result, "there is no database")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_names_the_database_and_no_secret(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sqlite3.connect("shop.db").close()
+    result = run("sqlite:///shop.db", "SELECT * FROM nothing", tmp_path / "out")
+    check_refused(result, "^sqlite:///shop.db refuses the query")
+    local = Query("postgresql://localhost/shop", "SELECT 1")
+    assert local.without_secrets(f"{local.name} is away") == "postgresql://localhost/shop is away"
+    secret = Query("postgresql://me:s3c%20ret@localhost/shop", "SELECT 1")
+    assert secret.without_secrets(f"{secret.uri}: s3c ret") == "postgresql://localhost/shop: ***"
 
 
 def test_flags_that_do_not_belong_together(sqlite, tmp_path):

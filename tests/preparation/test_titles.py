@@ -40,6 +40,13 @@ def no_picture(monkeypatch):
         ("&amp;quot;Hi&amp;quot;", '"Hi"'),
         ("Caf&eacute; &#39;68 &#x2014; live", "Café '68 — live"),
         ("Book <img src='x.png'", "Book"),
+        ('<div class="x>y">Name', "Name"),
+        ("<a title='1 > 0' href=x>Name</a>", "Name"),
+        ("<p title=it's>Name</p>", "Name"),
+        ("<![CDATA[Name]]>", "Name"),
+        ("<![CDATA[<b>Salt</b> &amp; Pepper]]> 2", "Salt & Pepper 2"),
+        ("Na\x00me\x07", "Name"),
+        ("\x1b\x9f", None),
         *(
             (plain, plain)
             for plain in ("I <3 U", "x < y > z", "Love<Hate", "AT&T", "R&copy x", "<Untitled>", "HAND\nWARMER", "5 < 6")
