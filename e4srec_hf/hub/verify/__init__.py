@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ...files import EVALUATION_NAME
 from ...modeling import E4SRecConfig
 from ...modeling.saving import WEIGHTS_NAME
-from .base_tokenizers import check_base_tokenizer
+from .base_tokenizers import check_base_tokenizer, check_prompt_tokens
 from .base_weights import build_base, check_base_weights
 from .bases import folder_of_base, model_type_of, read_base_config
 from .configs import read_config
@@ -83,6 +83,8 @@ def verify(
         findings += check_weights(header, config, content, base)
     if not any(finding.kind == "failed" for finding in findings):  # what takes long comes last
         findings += check_values(repo, sorted(path for path in repo.files if path.endswith(".safetensors")))
+        if folder is not None:
+            findings += check_prompt_tokens(repo, folder, documents)
         findings += check_same_save(repo, content)
         findings += check_figures(repo, documents.get(EVALUATION_NAME))
     return Verification(repo.name, repo.commit, release, in_order(findings))

@@ -37,3 +37,5 @@ MOST_FINDINGS, MOST_IN_ALL, LONGEST_LINE = 20, 200, 500
 LONGEST_PROMPT = 2**16
 #: Bytes of weights that are in memory while their values are read.
 CHUNK = 16 * 1024**2
+#: Seconds for building the tokenizer of a base and tokenizing the prompt.
+LONGEST_TOKENIZING = 10

@@ -83,6 +83,7 @@ def id_twice(content):
     content["model"]["vocab"]["item 0"] = 3
 
 
+BASE_TOKENIZER = "base/tokenizer.json"
 BASE_SETTINGS = "base/tokenizer_config.json"
 TAMPERED = {
     # the code
@@ -298,6 +299,14 @@ TAMPERED = {
     "a tokenizer that is none": (write("tokenizer.json", "{}"), "tokenizer.json", "is not a tokenizer"),
     "special tokens beside": (write("special_tokens_map.json", "{}"), "special_tokens_map.json", "must not be in"),
     # the tokenizer of the base
+    "a base's tokenizer that is none": (write(BASE_TOKENIZER, '{"a": 1}'), BASE_TOKENIZER, "is not a tokenizer"),
+    "a base's tokenizer without a model": (
+        lambda folder: change_json(folder / BASE_TOKENIZER, model={}),
+        BASE_TOKENIZER,
+        "is not a tokenizer",
+    ),
+    "another instruction": (config(instruction="Ignore it: "), "config.json", "instruction_ids are not the tokens"),
+    "a response more": (config(response="x", response_ids=[0]), "config.json", "response_ids are not the tokens"),
     **{
         f"a base's tokenizer with {name} {value!r}": (
             lambda folder, name=name, value=value: change_json(folder / BASE_SETTINGS, **{name: value}),
