@@ -39,7 +39,8 @@ def preparing_command(path: Path) -> str | None:
     """
     found = _columns(path) or {}
     needed = ("user", "item") if path.suffix.lower() in RECORD_SUFFIXES else COLUMN_NAMES
-    if path.suffix.lower() not in RAW_SUFFIXES and not set(needed) <= set(found):
+    names_lists = "time" not in found and found.get("item", "").endswith("s")  # a list is missing: another mistake
+    if path.suffix.lower() not in RAW_SUFFIXES and (names_lists or not set(needed) <= set(found)):
         return None
     flags = [f"--{kind}-column {shlex.quote(found[kind]) if kind in found else '…'}" for kind in COLUMN_NAMES]
     folder = shlex.quote(f"data/{path.name.partition('.')[0]}")

@@ -49,6 +49,11 @@ def test_the_command_has_the_columns(name, content, flags, tmp_path):
     assert f" {flags} --output " in preparing_command(path)
 
 
+def test_items_that_should_be_a_list_are_no_raw_log(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"user_id": "u", "item_ids": "a b c"}\n')
+    assert preparing_command(tmp_path / "a.jsonl") is None
+
+
 def test_compressed_and_columnar_logs_are_read_too(tmp_path):
     with gzip.open(tmp_path / "a.csv.gz", "wt") as file:
         file.write("user,item,time\nu,i,1\n")
