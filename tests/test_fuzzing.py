@@ -28,6 +28,7 @@ from e4srec_hf.hub.verify.json_files import has_auto_map, parse
 from e4srec_hf.hub.verify.released_code import check_code
 from e4srec_hf.hub.verify.sources import Folder
 from e4srec_hf.hub.verify.tokenizers import check_tokenizer
+from e4srec_hf.preparation.titles import clean_title
 from tests.cli.running import run_both
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "5"))
@@ -174,6 +175,10 @@ def test_files_of_tensors(tmp_path):
         assert "\n" not in message
 
     fuzz(seeds, read)
+
+
+def test_titles():
+    fuzz([b"<b>A &amp; B</b> &lt;i&gt; C", b"caf\xc3\xa9 &#x41;"], lambda content: clean_title(content.decode()))
 
 
 def test_sequences(tmp_path):

@@ -5,6 +5,8 @@ import resource
 import time
 from typing import NamedTuple
 
+import torch
+
 from e4srec_hf.hub.verify import verify
 
 
@@ -23,6 +25,7 @@ def _resident():
 
 
 def _run(folder, connection):
+    torch.set_num_threads(1)  # the threads of the parent are not there after a fork, and would be waited for
     start, began = _resident(), time.perf_counter()
     verification = verify(folder)
     seconds = time.perf_counter() - began
