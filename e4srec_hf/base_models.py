@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
-from transformers import BitsAndBytesConfig
+from transformers import BitsAndBytesConfig, PretrainedConfig
 
 #: The pickles that transformers reads and writes as safetensors.
 TORCH_WEIGHTS = "pytorch_model*.bin"
@@ -45,6 +45,23 @@ def quantization(load_in_4bit: bool, load_in_8bit: bool, device: Any) -> dict[st
         else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
     )
     return {"quantization_config": config, "device_map": {"": device}}
+
+
+def check_is_base(name: str | os.PathLike[str], **hub_arguments: Any) -> None:
+    """Refuse a model of this package where its base is expected.
+
+    Args:
+        name: Folder or Hub id.
+        hub_arguments: ``revision``, ``token``, …, for a Hub id.
+
+    Raises:
+        ValueError: If it is one.
+        OSError: If there is no model.
+    """
+    kind = PretrainedConfig.get_config_dict(name, **hub_arguments)[0].get("model_type")
+    if kind in ("e4srec", "sasrec"):
+        what = "an adapter" if kind == "e4srec" else "a SASRec"
+        raise ValueError(f"{os.fspath(name)} is {what} (model_type {kind}), not a base: give a language model.")
 
 
 def check_base_weights(

@@ -47,6 +47,8 @@ def import_reference(
 
     if adapter is not None and (sequences is None or base_model is None):
         raise ValueError("A model needs --sequences and --base-model besides --adapter.")
+    if adapter is None and (base_model is not None or lora is not None):
+        raise ValueError("A model needs --adapter besides --base-model and --lora: give --adapter, or leave them out.")
     if load_in_4bit and load_in_8bit:
         raise ValueError("--load-in-4bit and --load-in-8bit exclude each other: leave one of them out.")
     for path in (item_embeddings, adapter, sequences, lora):

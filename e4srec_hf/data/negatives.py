@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
@@ -69,9 +70,15 @@ def with_sampled_negatives(
         sequences: Whole sequences, as for [`draw_negatives`].
         items: The catalogue, in the order of the item tokenizer.
         seed: Seed of the draw.
+
+    Raises:
+        ValueError: If the source is a number that cannot be drawn, or there is no such file.
     """
-    if source.isdecimal():
-        if int(source) < 1:
-            raise ValueError("A target needs at least 1 sampled negative to be ranked among, not 0.")
+    if source.isdecimal() and int(source):
         return with_candidates(split, draw_negatives(sequences, items, count=int(source), seed=seed))
+    if not Path(source).is_file():
+        raise ValueError(
+            f"--negatives {source}: expected how many to draw, a whole number of at least 1, or a file with a user and "
+            "the negatives on each line."
+        )
     return with_candidates(split, read_negatives(source))

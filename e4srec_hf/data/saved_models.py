@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from ..base_models import quantization
+from ..base_models import check_is_base, quantization
 from ..files import CONFIG_NAME, MODEL_FILES, check_config, read_json
 from ..modeling.saving import TOKENIZER_FILES
 from .item_tokenizer import check_vocabulary, load_item_tokenizer
@@ -70,6 +70,8 @@ def load_saved_model(
         raise ValueError(f"{name} is no E4SRec model: it has no base to take another one for, or to quantize.")
     if arguments and config.get("tuning") == "full":
         raise ValueError(f"{name} brings its base along, trained whole: it takes no other one and is not quantized.")
+    if base_model is not None:
+        check_is_base(base_model, token=hub_arguments.get("token"))
     model = AutoModel.from_pretrained(name, trust_remote_code=False, **arguments, **hub_arguments)
     check_vocabulary(tokenizer, model.config.vocab_size)
     return model if "quantization_config" in arguments else model.to(device)

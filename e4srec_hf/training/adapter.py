@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from huggingface_hub import HfApi
-from transformers import AutoConfig, AutoTokenizer, TrainingArguments
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, LlamaConfig, PretrainedConfig, TrainingArguments
+from transformers.pytorch_utils import Conv1D
 
-from ..base_models import check_base_weights, quantization
+from ..base_models import check_base_weights, check_is_base, quantization
+from ..data.item_vectors import is_sasrec
 from ..errors import naming
 from ..paths import check_exists
 from .arguments import ModelArguments
@@ -30,17 +34,47 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
             raise ValueError(f"--push_to_hub: {error}") from error
     if arguments.item_embeddings is not None:
         check_exists(arguments.item_embeddings)
-    if arguments.base_model is None or arguments.model == "sasrec":
+        if Path(arguments.item_embeddings).is_file() and is_sasrec(arguments.item_embeddings):
+            raise ValueError(
+                f"--item_embeddings {arguments.item_embeddings}: expected a .safetensors or .npy file, or a SASRec "
+                "folder or Hub id. e4srec import-reference converts a table of the reference implementation."
+            )
+    if arguments.model == "sasrec":
+        return
+    if arguments.base_model is None:
+        check_lora_modules(arguments, LlamaConfig(num_hidden_layers=1))
         return
     check_exists(arguments.base_model, bare_names=True)
     try:
         with naming("it"):
-            AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
+            check_is_base(arguments.base_model)
+            config = AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
             if arguments.instruction or arguments.response:
                 AutoTokenizer.from_pretrained(arguments.base_model, trust_remote_code=False)
             check_base_weights(arguments.base_model)
     except (OSError, ValueError) as error:
         raise ValueError(f"--base_model {arguments.base_model} cannot be used: {error}") from error
+    check_lora_modules(arguments, config)
+
+
+def check_lora_modules(arguments: ModelArguments, config: PretrainedConfig) -> None:
+    """Refuse names of modules that a base does not have; the base is built without memory.
+
+    Raises:
+        ValueError: If a name ends that of no linear layer; the message lists theirs.
+    """
+    if arguments.lora_target_modules is None or arguments.tuning == "full":
+        return
+    with torch.device("meta"):
+        base = AutoModel.from_config(config, trust_remote_code=False)
+    linear = [name for name, module in base.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    for wanted in arguments.lora_target_modules:
+        if not any(f".{name}".endswith(f".{wanted}") for name in linear):
+            names = sorted({name.rpartition(".")[2] for name in linear})
+            raise ValueError(
+                f"--lora_target_modules {wanted}: the base has no linear layer of this name. Names, not regular "
+                f"expressions, are taken: {', '.join(names)}."
+            )
 
 
 def find_base(arguments: ModelArguments, training: TrainingArguments) -> str:

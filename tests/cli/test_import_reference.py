@@ -81,3 +81,8 @@ def test_messages_name_flags(imported, files, base_dir, tmp_path):
     refused = fail("recommend", tmp_path / "ours", "1")
     assert "pass --base-model" in refused
     assert "base_model=" not in refused
+
+
+@pytest.mark.parametrize("flag", ["--base-model", "--lora"])
+def test_a_base_without_an_adapter_is_refused(tmp_path, flag):
+    assert "give --adapter" in fail("import-reference", "table.pkl", tmp_path / "y", flag, "some")

@@ -24,3 +24,8 @@ def test_what_a_user_can_mend_is_one_line(folder, hub_here):
     assert fail("recommend", folder, "no such").startswith("e4srec: 1 item id(s) are not in the catalogue: 'no such'")
     assert "top_k must be between 1 and" in fail("recommend", folder, "item 3", "--top_k", 0)
     assert "org/nothing" in fail("recommend", "org/nothing", "item 3")
+
+
+def test_an_adapter_is_no_base(folder, hub_here):
+    message = fail("recommend", folder, "item 3", "--base-model", folder)
+    assert f"{folder} is an adapter (model_type e4srec), not a base" in message

@@ -53,5 +53,12 @@ def test_users_without_negatives_are_named():
 
 
 def test_no_negatives_are_refused():
-    with pytest.raises(ValueError, match="at least 1 sampled negative"):
+    with pytest.raises(ValueError, match="a whole number of at least 1"):
         with_sampled_negatives(None, "0", sequences=None, items=[])
+
+
+@pytest.mark.parametrize("source", ["-5", "1.5", "0", "no file", ""])
+def test_what_is_neither_a_number_nor_a_file_is_refused(source):
+    rows = Dataset.from_dict({"user_id": ["u"], "item_ids": [["a"]]})
+    with pytest.raises(ValueError, match=f"--negatives {source}: expected how many to draw"):
+        with_sampled_negatives(rows, source, sequences=rows, items=["a", "b"])

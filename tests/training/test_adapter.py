@@ -34,3 +34,25 @@ def test_the_base_is_quantized_as_asked(flags, bits):
 def test_a_base_is_quantized_one_way():
     with pytest.raises(UsageError, match="--load_in_4bit and --load_in_8bit exclude each other"):
         parsed("--load_in_4bit", "--load_in_8bit")
+
+
+@pytest.mark.parametrize("name", ["nosuch", ".*_proj", "proj", "layers"])
+def test_names_that_lora_does_not_find_are_refused_before_anything_is_trained(base_dir, name):
+    for base in ([], ["--base_model", base_dir]):
+        check_access(*parsed(*base, "--lora_target_modules", "q_proj", "mlp.up_proj"))
+        with pytest.raises(ValueError, match=r"--lora_target_modules .*: the base has no linear layer .* up_proj"):
+            check_access(*parsed(*base, "--lora_target_modules", "q_proj", name))
+
+
+@pytest.mark.parametrize("kind", ["e4srec", "sasrec"])
+def test_a_model_of_this_package_is_no_base(tmp_path, kind):
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    with pytest.raises(ValueError, match=rf"\(model_type {kind}\), not a base"):
+        check_access(*parsed("--base_model", tmp_path))
+
+
+@pytest.mark.parametrize("name", ["table.pkl", "table.pt", "table"])
+def test_item_vectors_in_another_format_are_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match="e4srec import-reference converts"):
+        check_access(*parsed("--item_embeddings", tmp_path / name))
