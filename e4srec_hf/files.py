@@ -119,7 +119,8 @@ def check_config(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """
     try:
         if content.get("model_type") in MODEL_FILES:
-            {"e4srec": modeling.E4SRecConfig, "sasrec": modeling.SASRecConfig}[content["model_type"]].from_dict(content)
+            classes: dict[str, Any] = {"e4srec": modeling.E4SRecConfig, "sasrec": modeling.SASRecConfig}
+            classes[content["model_type"]].from_dict(content)
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
 

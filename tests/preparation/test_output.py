@@ -384,9 +384,10 @@ for overwrite in (False, True):
     prepare_all(TABLE, [log], volume, overwrite=overwrite)
 rename = Path.rename
 def die(path, target):
-    rename(path, target)
+    renamed = rename(path, target)
     if path.parent.name == workplace.MOVING:
         os._exit(9)
+    return renamed
 if not os.fork():
     Path.rename = die
     prepare_all(TABLE, [log], volume, overwrite=True)
