@@ -55,7 +55,7 @@ def write_dataset_card(directory: Path, facts: Mapping[str, Any], repo_id: str, 
     Args:
         directory: Folder to write ``README.md`` to.
         facts: The content of ``dataset.json``.
-        repo_id: Repo or folder that the examples load.
+        repo_id: Repo or folder that the examples load; ``./name`` from the folder around it.
         fields: Further metadata, such as the licence.
     """
     counts = {count: f"{facts[count]:,}" for count in ("users", "items", "interactions")}
@@ -90,6 +90,7 @@ def write_dataset_card(directory: Path, facts: Mapping[str, Any], repo_id: str, 
         picture=facts.get("picture"),
         short=f"{facts['short']:,}" if facts["short"] else None,
         min_items=MIN_ITEMS,
+        here=repo_id == f"./{Path(repo_id).name}",
         repo_id=python_literal(repo_id),
         shell_id=shlex.quote(repo_id),
     )

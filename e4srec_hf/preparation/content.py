@@ -183,7 +183,8 @@ def _why_no_text(start: bytes) -> str | None:
 def _open_raw(path: str, work: Path) -> Iterator[tuple[HashedStream, dict[str, Any] | None]]:
     member, name = as_member(path), public_name(path)
     if member is None:
-        with fsspec.open(path, "rb") as stream:
+        copy = _place_of_copy(path, work)
+        with fsspec.open(str(copy) if copy.exists() else path, "rb") as stream:
             yield HashedStream(cast(IO[bytes], stream), name), None
     elif member.kind == "xlsx":
         facts = copy_here(member.container, work / "workbook", work)
@@ -220,7 +221,14 @@ def open_in_zip(member: Member, work: Path) -> Iterator[tuple[IO[bytes], Callabl
 
 @contextmanager
 def open_tar(path: str, work: Path) -> Iterator[tuple[tarfile.TarFile, Callable[[], int]]]:
-    """Open a tar archive, compressed or not, to read once from its start; also give how many bytes were taken of it."""
+    """Open a tar archive, compressed or not, to read once from its start; also give how many bytes were taken of it.
+
+    A remote one is fetched once, into ``work``, for it is read again for each of its members.
+    """
+    copy = _place_of_copy(path, work)
+    if "://" in path and not as_member(path) and not copy.exists():
+        with explained(path), fsspec.open(path, "rb") as stream, copy.open("wb") as file:
+            shutil.copyfileobj(cast(IO[bytes], stream), file, BLOCK)
     with (
         open_content(path, work) as content,
         tarfile.open(fileobj=content.stream, mode="r|", bufsize=1 << 16) as archive,
@@ -233,6 +241,11 @@ def _open_in_tar(member: Member, work: Path) -> Iterator[tuple[IO[bytes], Callab
     with open_tar(member.container, work) as (archive, stored):
         info = next(info for info in archive if info.isreg() and info.name == member.name)
         yield cast(IO[bytes], archive.extractfile(info)), stored
+
+
+def _place_of_copy(path: str, work: Path) -> Path:
+    """Where the copy of a remote file is, if one was made."""
+    return work / f"{hashlib.sha256(path.encode()).hexdigest()}.copy"
 
 
 def copy_here(path: str, target: Path, work: Path) -> dict[str, Any]:

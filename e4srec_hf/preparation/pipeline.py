@@ -125,7 +125,7 @@ def prepare(
         facts = {"source": kind.name, "preset": preset, **facts}
         write_json(stage / PREPARATION_NAME, facts)
         write_json(stage / FACTS_NAME, dataset_facts(facts))
-        refresh_dataset_card(stage, final.name, license=license)
+        refresh_dataset_card(stage, f"./{final.name}", license=license)  # the same bytes in any place
     return Preparation(facts, rejected)
 
 

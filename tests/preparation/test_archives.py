@@ -1,12 +1,15 @@
 """Archives and workbooks: the file that is meant is found or asked for, and no content counts twice."""
 
 import bz2
+import functools
 import gzip
+import http.server
 import io
 import os
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from datetime import date, datetime, timezone
 
@@ -306,3 +309,24 @@ def test_a_workbook_is_read_under_lower_limits_and_where_none_can_be_set(tmp_pat
         (resource.RLIMIT_CPU, (7, 7)),
         (resource.RLIMIT_CORE, (0, 0)),
     ]
+
+
+@pytest.mark.parametrize("member", [True, False])
+def test_a_remote_tar_is_fetched_once(member, tmp_path):
+    tarred(tmp_path / "ml.tgz", {"ml/u.data": RATINGS, "ml/README": "x"}, "w:gz")
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            super().do_GET()
+
+    handler = functools.partial(Handler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/ml.tgz"
+        done = prepare_all("movielens", [f"tar://ml/u.data::{address}" if member else address], tmp_path / "out")
+        server.shutdown()
+    assert sequences_of(tmp_path / "out") == EXPECTED
+    assert done.facts["files"][0]["name"] == f"tar://ml/u.data::{address}"
+    assert len(asked) == (1 if member else 2)  # of an unknown file the start is looked at first

@@ -68,7 +68,10 @@ def test_files_in_the_folder(log, tmp_path):
     assert "Columns: owner user_id, item item_id, time timestamp, title title." in text
     assert [c["config_name"] for c in DatasetCard(text).data.configs] == ["sequences", "leave_one_out", "items"]
     refresh_dataset_card(tmp_path / "out", "org/name")
-    assert 'load_dataset("org/name", "leave_one_out")' in (tmp_path / "out" / "README.md").read_text()
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert 'load_dataset("org/name", "leave_one_out")' in text
+    assert "With e4srec-hf:" in text
+    assert "\ne4srec train --dataset org/name --base_model Qwen/Qwen3-0.6B --output_dir outputs/mine\n" in text
 
 
 def test_it_is_read_by_datasets_and_by_the_package(log, tmp_path):
@@ -84,6 +87,20 @@ def test_it_is_read_by_datasets_and_by_the_package(log, tmp_path):
     assert data.train["item_ids"][:] == [items[:-2] for items in expected.values()]
     assert data.titles["i3"] == "the i3"
     assert data.sequences["item_ids"][:] == list(expected.values())
+
+
+def test_the_commands_of_the_card_run_beside_its_folder(log, tmp_path, monkeypatch):
+    prepare_all(TABLE, [log], tmp_path / "zip")
+    text = (tmp_path / "zip" / "README.md").read_text()
+    assert "\n\nIn the folder that holds this one:\n\n```python\n" in text
+    assert "With e4srec-hf, in the folder that holds this one:\n" in text
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    assert dict(zip(names["sequences"]["user_id"], names["sequences"]["item_ids"], strict=True)) == sequences_of("zip")
+    words = text.split("```bash\n")[1].split("```")[0].split()
+    assert words[:3] == ["e4srec", "train", "--dataset"]
+    assert load_training_data(words[3]).kind == "a prepared data set in a folder, split leave_one_out"
 
 
 def test_the_same_bytes_again_whatever_the_threads(log, tmp_path, monkeypatch):
