@@ -77,7 +77,7 @@ def test_the_card_has_the_sizes_the_hash_and_the_splits(sequences, tmp_path):
     refresh_dataset_card(folder, "org/name")
     again = (folder / "README.md").read_text()
     assert 'load_dataset("org/name", split="train")' in again
-    assert "examples/train.py --dataset org/name " in again
+    assert "e4srec train --dataset org/name " in again
     assert DatasetCard(again).data.license == "mit"
     assert tables(again) == tables(text)
 
