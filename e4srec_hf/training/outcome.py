@@ -11,6 +11,8 @@ from ..data.item_tokenizer import item_token_ids
 from ..evaluation import RankingReport
 from ..modeling.histories import FIRST_ITEM_ID
 
+#: An adaptive optimizer learns nothing with a higher learning rate.
+HIGHEST_RATE = 0.1
 #: The metric that decides, as in the selection of epochs.
 METRIC = "ndcg@10"
 #: Each trained model, with what it has to be better than.
@@ -140,6 +142,8 @@ def _advice(name: str, training: Mapping[str, Any], n_items: int, *, is_nan: boo
     diverged = bool(losses) and losses[-1] > min(1.05 * losses[0], 1.5 * math.log(n_items))
     if is_nan or training.get("not_finite") is not None or diverged:
         return f"{made}Its loss did not fall: the rate is probably too high. Lower {rate}."
+    if highest is not None and highest > HIGHEST_RATE:
+        return f"{made}Such a rate trains no model of this kind. Lower {rate}."
     if on_validation and on_validation[-1] < 0.9 * max(on_validation):
         return f"{made}It fell behind its best epoch: it overfits or learns too fast. Lower {rate}, or raise {dropout}."
     start = ", or start with --projection_init orthogonal" if training.get("projection_init") == "random" else ""

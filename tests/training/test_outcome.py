@@ -19,12 +19,12 @@ def report(ndcg, low=None):
     return RankingReport(metrics, np.empty(0), 50, 0, True, "the whole catalogue")
 
 
-def training(losses=(5.0, 4.0), ndcgs=(0.1, 0.2), not_finite=None):
+def training(losses=(5.0, 4.0), ndcgs=(0.1, 0.2), not_finite=None, learning_rate=5e-5):
     curve = [
         {"epoch": epoch, "step": 10 * epoch, "loss": loss, "ndcg@10": ndcg}
         for epoch, (loss, ndcg) in enumerate(zip(losses, ndcgs, strict=True), start=1)
     ]
-    return {"steps": 20, "learning_rate": 5e-5, "not_finite": not_finite, "selected": None, "curve": curve}
+    return {"steps": 20, "learning_rate": learning_rate, "not_finite": not_finite, "selected": None, "curve": curve}
 
 
 def wrong(facts=None, of_random_order=0.004, **ndcgs):
@@ -103,6 +103,7 @@ def test_a_random_order_is_recognised_also_where_popularity_is_no_better():
         ),
         ({"losses": (5.0,), "ndcgs": (0.1,)}, "Raise --learning_rate"),
         ({"losses": (), "ndcgs": ()}, "Raise --learning_rate"),  # nothing was logged
+        ({"losses": (5.0,), "ndcgs": (0.1,), "learning_rate": 1000}, "Such a rate trains no model of this kind. Lower"),
     ],
 )
 def test_the_advice_follows_from_the_curves(facts, advice):
