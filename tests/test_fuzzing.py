@@ -112,7 +112,7 @@ def test_the_config(model_folder):
 def test_the_config_of_a_base(model_folder):
     def read(content):
         config = parse(content)
-        if not any(finding.kind == "failed" for finding in check_base_config("", config)):
+        if not any(finding.kind == "failed" for finding in check_base_config("", config, 60)):
             with contextlib.suppress(Exception):  # verify takes any for a failure
                 build_base(config)
 

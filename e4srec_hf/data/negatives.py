@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
+from ..paths import check_exists, looks_like_path
 from .sequences import read_negatives
 
 
@@ -76,6 +77,8 @@ def with_sampled_negatives(
     """
     if source.isdecimal() and int(source):
         return with_candidates(split, draw_negatives(sequences, items, count=int(source), seed=seed))
+    if looks_like_path(source):
+        check_exists(source)
     if not Path(source).is_file():
         raise ValueError(
             f"--negatives {source}: expected how many to draw, a whole number of at least 1, or a file with a user and "

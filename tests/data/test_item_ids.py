@@ -74,7 +74,8 @@ def test_control_characters_are_those_of_unicode_in_python_arrow_and_duckdb():
     assert pc.match_substring_regex(pa.array(letters), CONTROL_CHARACTERS).to_pylist() == controls
     table = pa.table({"letter": letters})  # noqa: F841 - DuckDB reads it by its name
     sql = f"SELECT regexp_matches(letter, '{CONTROL_CHARACTERS}') FROM table"
-    assert [row[0] for row in duckdb.sql(sql.replace("table", '"table"')).fetchall()] == controls
+    with duckdb.connect() as connection:
+        assert [row[0] for row in connection.execute(sql.replace("table", '"table"')).fetchall()] == controls
     with pytest.raises(ValueError, match="halves of characters"):
         as_ids(["\ud800"])
 
