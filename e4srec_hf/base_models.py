@@ -64,7 +64,7 @@ def check_is_base(name: str | os.PathLike[str], **hub_arguments: Any) -> None:
         raise ValueError(f"{os.fspath(name)} is {what} (model_type {kind}), not a base: give a language model.")
 
 
-def check_base_weights(
+def check_weight_files(
     name: str | os.PathLike[str], *, revision: str | None = None, token: str | bool | None = None
 ) -> None:
     """Refuse a base whose weights are all in files that are not read, before work is spent on it.

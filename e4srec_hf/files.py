@@ -29,6 +29,8 @@ SAMPLE_NAME = "sample_recommendations.json"
 REQUIRED_FILES = (CONFIG_NAME, WEIGHTS_NAME, *TOKENIZER_FILES)
 #: Further files that belong to a model, if they exist.
 OPTIONAL_FILES = (CARD_NAME, EVALUATION_NAME, TRAINING_NAME, TITLES_NAME, SAMPLE_NAME, CURVES_NAME)
+#: Most bytes of the header of a safetensors file; a language model with a thousand layers has a smaller one.
+LARGEST_HEADER = 10 * 1024**2
 #: Folder of a base that is saved inside the folder of its adapter.
 BASE_FOLDER = "base"
 #: Model type to the Python file of the model, which imports all other files.
@@ -111,6 +113,11 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise ValueError(f"{path} is not a complete safetensors file ({error}): fetch or save it again.") from error
 
 
+def config_class(model_type: str) -> Any:
+    """The class of a config, by its model type: a key of [`MODEL_FILES`]."""
+    return {"e4srec": modeling.E4SRecConfig, "sasrec": modeling.SASRecConfig}[model_type]
+
+
 def check_config(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Refuse the content of a model's ``config.json`` at ``path`` if its class refuses it.
 
@@ -119,8 +126,7 @@ def check_config(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """
     try:
         if content.get("model_type") in MODEL_FILES:
-            classes: dict[str, Any] = {"e4srec": modeling.E4SRecConfig, "sasrec": modeling.SASRecConfig}
-            classes[content["model_type"]].from_dict(content)
+            config_class(content["model_type"]).from_dict(content)
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Checks of a catalogue: its item vectors, and the fields of a config that say how it grew and which items retired."""
+"""Checks of whole numbers in a config, of what it says of its catalogue (growth, retirement), and of item vectors."""
 
 from itertools import pairwise
 from numbers import Integral
@@ -36,7 +36,7 @@ def check_item_table(table: Tensor, vocab_size: int | None, item_embedding_dim: 
     if table.dim() != 2:
         raise ValueError(f"item_embeddings must have the shape (vocab, item dimension), not {tuple(table.shape)}")
     check_finite(table, "item_embeddings")
-    if (vocab_size or len(table), item_embedding_dim or table.shape[1]) != tuple(table.shape):
+    if any(want not in (None, got) for want, got in zip((vocab_size, item_embedding_dim), table.shape, strict=True)):
         raise ValueError(
             f"item_embeddings have {len(table)} rows of width {table.shape[1]}, but vocab_size is {vocab_size} and "
             f"item_embedding_dim {item_embedding_dim}: one row a token of the item tokenizer, [PAD] and [UNK] first."

@@ -12,7 +12,7 @@ from huggingface_hub import hf_api
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoModel, AutoModelForCausalLM
 
-from e4srec_hf.base_models import check_base_weights, quantization
+from e4srec_hf.base_models import check_weight_files, quantization
 from e4srec_hf.training.tiny_base import make_tiny_base
 
 
@@ -24,11 +24,11 @@ def test_weights_in_pickles_are_refused_with_a_way_out_that_works(base_dir, tmp_
     torch.save(model.state_dict(), old / "pytorch_model.bin")
     (old / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"are in pytorch_model\.bin\. Only safetensors files are read") as refused:
-        check_base_weights(old)
+        check_weight_files(old)
     assert "\n" not in str(refused.value)
     _, dash_c, code = shlex.split(str(refused.value)[str(refused.value).index("python -c") :])
     subprocess.run([sys.executable, dash_c, code], cwd=tmp_path, check=True)
-    check_base_weights(tmp_path / "it's old-safetensors")
+    check_weight_files(tmp_path / "it's old-safetensors")
     again = AutoModel.from_pretrained(tmp_path / "it's old-safetensors", use_safetensors=True)
     assert torch.equal(again.embed_tokens.weight, model.model.embed_tokens.weight)
     assert (tmp_path / "it's old-safetensors" / "tokenizer.json").exists()
@@ -48,20 +48,20 @@ def test_weights_in_pickles_are_refused_with_a_way_out_that_works(base_dir, tmp_
 def test_weights_in_other_formats_are_refused_and_named(base_dir, tmp_path, file):
     shutil.copytree(base_dir, tmp_path / "base")
     (tmp_path / "base" / file).write_bytes(b"")
-    check_base_weights(tmp_path / "base")  # there are safetensors too
+    check_weight_files(tmp_path / "base")  # there are safetensors too
     (tmp_path / "base" / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=f"are in {file}"):
-        check_base_weights(tmp_path / "base")
+        check_weight_files(tmp_path / "base")
     (tmp_path / "base" / file).rename(tmp_path / "base" / "training_args.bin")
-    check_base_weights(tmp_path / "base")  # no weights at all
+    check_weight_files(tmp_path / "base")  # no weights at all
 
 
 def test_weights_on_the_hub_are_looked_at_by_name(hub_here):
     hub_here.commit("org/old", {"config.json": b"{}", "pytorch_model.bin": b"", "README.md": b""})
     hub_here.commit("org/new", {"config.json": b"{}", "pytorch_model.bin": b"", "model.safetensors": b""})
-    check_base_weights("org/new")
+    check_weight_files("org/new")
     with pytest.raises(ValueError, match=r"the base org/old are in pytorch_model\.bin"):
-        check_base_weights("org/old")
+        check_weight_files("org/old")
 
 
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.3), (8, 0.02)])
@@ -87,10 +87,10 @@ def test_a_base_is_not_looked_at_where_the_hub_is_out_of_reach(monkeypatch):
     monkeypatch.setattr(hf_api.api, "endpoint", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     began = time.perf_counter()
-    check_base_weights("org/base")
+    check_weight_files("org/base")
     assert time.perf_counter() - began < 5
 
 
 def test_a_base_that_the_hub_does_not_have_is_an_error(hub_here):
     with pytest.raises(RepositoryNotFoundError):
-        check_base_weights("org/nothing")
+        check_weight_files("org/nothing")

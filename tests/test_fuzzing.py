@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import random
+import tarfile
 import time
 import zipfile
 
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 
 from e4srec_hf.cards.metadata import read_metadata
 from e4srec_hf.convert.tensor_files import load_tensors
-from e4srec_hf.data.sequences import read_sequences
+from e4srec_hf.data import load_sequences
 from e4srec_hf.errors import is_mistake
 from e4srec_hf.files import code_files
 from e4srec_hf.hub.verify.base_weights import build_base
@@ -181,14 +182,22 @@ def test_titles():
     fuzz([b"<b>A &amp; B</b> &lt;i&gt; C", b"caf\xc3\xa9 &#x41;"], lambda content: clean_title(content.decode()))
 
 
-def test_sequences(tmp_path):
-    file = tmp_path / "log.txt"
+@pytest.mark.parametrize(
+    ("name", "seeds"),
+    {
+        "log.txt": [b"1 5 6 7\n2 8 9\n3 1 1 1 1\n", b"u a,b c\nv d\n"],
+        "log.jsonl": [b'{"user_id": "a", "item_ids": ["x", "y"]}\n{"user_id": 2, "item_ids": [3]}\n'],
+        "log.json": [b'[{"user_id": "a", "item_ids": ["x", "y"]}, {"user_id": 2, "item_ids": [3]}]'],
+    }.items(),
+)
+def test_sequences(name, seeds, tmp_path):
+    file = tmp_path / name
 
     def read(content):
         file.write_bytes(content)
-        read_sequences(file)
+        load_sequences(file)
 
-    fuzz([b"1 5 6 7\n2 8 9\n3 1 1 1 1\n", b"u a,b c\nv d\n"], read)
+    fuzz(seeds, read)
 
 
 SOURCES = {
@@ -207,6 +216,10 @@ SOURCES = {
 }
 
 
+def plain(content, name):
+    return content
+
+
 def zipped(content, name):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -214,11 +227,25 @@ def zipped(content, name):
     return packed.getvalue()
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("packed", [False, True])
-def test_raw_logs(source, packed, tmp_path):
+def tarred(content, name):
+    packed, member = io.BytesIO(), tarfile.TarInfo(name)
+    member.size = len(content)
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def as_array(content, name):
+    return b"[" + b",".join(content.splitlines()) + b"]"
+
+
+PACKED = [(pack, source) for pack in (plain, zipped, tarred) for source in SOURCES] + [(as_array, "amazon-2018")]
+
+
+@pytest.mark.parametrize(("pack", "source"), PACKED, ids=lambda value: getattr(value, "__name__", value))
+def test_raw_logs(pack, source, tmp_path):
     content, name, options = SOURCES[source]
-    file = tmp_path / (f"{name}.zip" if packed else name)
+    file = tmp_path / {zipped: f"{name}.zip", tarred: f"{name}.tar"}.get(pack, name)
     number = iter(range(10**6))
 
     def prepare(content):
@@ -230,6 +257,6 @@ def test_raw_logs(source, packed, tmp_path):
         with contextlib.suppress(AssertionError):  # a mistake of the user: another exit status
             prepare(content)
 
-    seed = zipped(content, name) if packed else content
+    seed = pack(content, name)
     prepare(seed)
     fuzz([seed], read)

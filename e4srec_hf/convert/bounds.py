@@ -8,14 +8,14 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
+from ..files import LARGEST_HEADER
+
 #: Instructions of a pickle: a tensor takes about sixty.
 MOST_INSTRUCTIONS = 500_000
 #: Values in a tuple and in the tuples inside it. Shared tuples of a few bytes can stand for billions.
 MOST_IN_A_TUPLE = 10_000
 #: Bytes of a file that is read as a whole. Archives of `torch.save` and safetensors are mapped instead.
 LARGEST_READ = 2 * 1024**3
-#: Bytes of the header of a safetensors file.
-LARGEST_HEADER = 10 * 1024**2
 #: Pickles at the beginning of a file in the older format of `torch.save`; what is stored follows.
 OLDER_PICKLES = 5
 

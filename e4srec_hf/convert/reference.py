@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..base_models import check_base_weights
+from ..base_models import check_weight_files
 from ..cards.facts import add_facts
 from ..cards.model_card import refresh_model_card
 from ..data import build_item_tokenizer, catalogue_of, load_sequences
@@ -115,7 +115,7 @@ def import_reference(
     """
     if Path(directory).is_dir() and any(Path(directory).iterdir()):
         raise FileExistsError(f"{directory} is not empty: import to a new folder.")
-    check_base_weights(base_model, revision=base_model_revision, token=hub_arguments.get("token"))
+    check_weight_files(base_model, revision=base_model_revision, token=hub_arguments.get("token"))
     source = "unnamed" if isinstance(sequences, Dataset) else os.fspath(sequences)
     if not isinstance(sequences, Dataset):
         sequences = load_sequences(source)

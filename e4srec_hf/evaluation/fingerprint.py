@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from ..files import CONFIG_NAME, open_weights, read_json
-from ..modeling import E4SRecConfig, SASRecConfig
+from ..files import CONFIG_NAME, MODEL_FILES, config_class, open_weights, read_json
 from ..modeling.saving import WEIGHTS_NAME, AtomicSaveMixin
 
 #: Fields of a config that no score depends on: those of training, of texts whose tokens are recorded, and of the base,
@@ -29,7 +28,6 @@ WITHOUT_EFFECT = {
 LORA_WITHOUT_EFFECT = {"lora_dropout", "init_lora_weights"}
 #: The same of the config of a base.
 BASE_WITHOUT_EFFECT = {"_name_or_path", "transformers_version", "architectures", "use_cache"}
-CONFIGS: dict[str, type[PreTrainedConfig]] = {"e4srec": E4SRecConfig, "sasrec": SASRecConfig}
 #: Of a larger tensor of a base, only some rows are read.
 MOST_VALUES, SOME_ROWS = 2**20, 32
 
@@ -57,10 +55,9 @@ def file_fingerprint(weights: str | os.PathLike[str], config: str | os.PathLike[
         return None
     content = read_json(config)
     dtype = content.get("dtype") or content.get("torch_dtype") or "float32"
-    config_class = CONFIGS.get(content.get("model_type", ""))
-    effects = None
-    if config_class is not None:
-        effects = _effects(config_class.from_dict(content), dtype, Path(config).parent)
+    effects, kind = None, content.get("model_type", "")
+    if kind in MODEL_FILES:
+        effects = _effects(config_class(kind).from_dict(content), dtype, Path(config).parent)
     with open_weights(weights) as stored:
         return _fingerprint(effects, list(stored.keys()), stored.get_tensor)
 

@@ -41,7 +41,7 @@ STRICT = Protocol(
 )
 #: As the reference implementation evaluates ``task_type="sequential"``. It leaves ties to `torch.topk`, which has no
 #: fixed order for them; the target, which it puts before the negatives, is placed first here.
-REFERENCE = Protocol(
+REFERENCE_PROTOCOL = Protocol(
     "reference",
     hides_seen=True,
     hides_seen_negatives=False,
@@ -51,7 +51,7 @@ REFERENCE = Protocol(
     counts_padding=True,
     places=100,
 )
-PROTOCOLS = {protocol.name: protocol for protocol in (STRICT, REFERENCE)}
+PROTOCOLS = {protocol.name: protocol for protocol in (STRICT, REFERENCE_PROTOCOL)}
 
 
 def protocol_of(name: str) -> Protocol:

@@ -17,7 +17,7 @@ from ..modeling.histories import PAD_ID
 from ..modeling.ranking import SCORES_AT_A_TIME, catalogue_scores, check_no_nan, mask_ineligible_items
 from ..modeling.recommender import evaluation_mode
 from .metrics import metrics_with_intervals
-from .protocols import REFERENCE, STRICT, Protocol, protocol_of
+from .protocols import REFERENCE_PROTOCOL, STRICT, Protocol, protocol_of
 from .reports import WHOLE_CATALOGUE, RankingReport
 
 
@@ -181,7 +181,7 @@ def evaluate_ranking(
             ``exclude_seen`` is given beside a protocol that sets it.
     """
     rules, sampled = protocol_of(protocol), "candidates" in dataset.column_names
-    if rules is REFERENCE and exclude_seen is not None:
+    if rules is REFERENCE_PROTOCOL and exclude_seen is not None:
         raise ValueError('protocol="reference" sets whether seen items are hidden: leave out exclude_seen.')
     if exclude_seen is None:
         exclude_seen = rules.hides_seen_negatives if sampled else rules.hides_seen

@@ -14,7 +14,7 @@ from ..files import EVALUATION_NAME, read_json, write_json
 from ..modeling.saving import AtomicSaveMixin
 from .fingerprint import folder_fingerprint, model_fingerprint
 from .metrics import Estimate
-from .protocols import REFERENCE, STRICT, protocol_of
+from .protocols import REFERENCE_PROTOCOL, STRICT, protocol_of
 
 #: What the targets were ranked among, unless there were sampled negatives.
 WHOLE_CATALOGUE = "the whole catalogue"
@@ -67,7 +67,7 @@ class RankingReport:
                 else "users without a target left out"
             )
             parts.append(f"{self.n_without_target} {what}")
-        return ("as the reference implementation evaluates: " if rules is REFERENCE else "") + ", ".join(parts)
+        return ("as the reference implementation evaluates: " if rules is REFERENCE_PROTOCOL else "") + ", ".join(parts)
 
     @property
     def remark(self) -> str:

@@ -8,7 +8,7 @@ from ..data import TrainingData, item_catalogue, with_sampled_negatives
 from ..data.saved_models import load_saved_model, load_saved_tokenizer
 from ..data.splits import LEAVE_ONE_OUT
 from .popularity import PopularityModel
-from .protocols import REFERENCE, protocol_of
+from .protocols import REFERENCE_PROTOCOL, protocol_of
 from .ranking import evaluate_ranking
 from .reports import RankingReport
 
@@ -53,7 +53,7 @@ def evaluate_saved_model(
     """
     name = os.fspath(source)
     rules, targets = protocol_of(protocol), data.splits[split]
-    if rules is REFERENCE and data.facts["split"]["kind"] != LEAVE_ONE_OUT["kind"]:
+    if rules is REFERENCE_PROTOCOL and data.facts["split"]["kind"] != LEAVE_ONE_OUT["kind"]:
         raise ValueError(
             f"The reference splits leave-one-out, but this data is split {data.facts['split']['kind']}: its protocol "
             "does not fit."

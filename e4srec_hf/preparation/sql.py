@@ -1,4 +1,4 @@
-"""SQL snippets for literals, identifiers and text values."""
+"""SQL snippets for literals and text values."""
 
 #: Characters that Python strips, and those without width; an id of only these is missing.
 BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\u200b\u200c\u200d\u2060\ufeff"
@@ -7,11 +7,6 @@ BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "
 def sql_text(text: str) -> str:
     """Quote an SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def sql_name(name: str) -> str:
-    """Quote an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def present(expression: str) -> str:

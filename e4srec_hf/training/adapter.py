@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, LlamaConfig, PretrainedConfig, TrainingArguments
 from transformers.pytorch_utils import Conv1D
 
-from ..base_models import check_base_weights, check_is_base, quantization
+from ..base_models import check_is_base, check_weight_files, quantization
 from ..data.item_vectors import is_sasrec
 from ..errors import naming
 from ..paths import check_exists
@@ -51,7 +51,7 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
             config = AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
             if arguments.instruction or arguments.response:
                 AutoTokenizer.from_pretrained(arguments.base_model, trust_remote_code=False)
-            check_base_weights(arguments.base_model)
+            check_weight_files(arguments.base_model)
     except (OSError, ValueError) as error:
         raise ValueError(f"--base_model {arguments.base_model} cannot be used: {error}") from error
     check_lora_modules(arguments, config)

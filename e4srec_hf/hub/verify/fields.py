@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ...modeling import E4SRecConfig, SASRecConfig
+from ...files import config_class
 from ...modeling.bases import HARMLESS_STARTS
 from ...modeling.configuration_e4srec import PAPER_LORA, PLAIN_NAME
 from ...modeling.histories import FIRST_ITEM_ID
 from .findings import Finding, failed
 from .limits import LONGEST_PROMPT
 
-CONFIGS: dict[str, type] = {"e4srec": E4SRecConfig, "sasrec": SASRecConfig}
 UNUSABLE = "No model can be built or used with it."
 
 Check = Callable[[Any], bool]
@@ -104,7 +103,7 @@ LORA: dict[str, Check] = {
 
 def own_fields(model_type: str) -> dict[str, Any]:
     """The fields that the config class of a model defines, and their types."""
-    constructor = CONFIGS[model_type].__init__  # type: ignore[misc]
+    constructor = config_class(model_type).__init__
     hints = get_type_hints(constructor)
     return {name: hints[name] for name in inspect.signature(constructor).parameters if name not in ("self", "kwargs")}
 

@@ -8,7 +8,8 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .limits import CHUNK, LARGEST_HEADER, MOST_TENSORS
+from ...files import LARGEST_HEADER
+from .limits import CHUNK, MOST_TENSORS
 from .sources import Source, UnreadableError
 
 #: Names of dtypes in safetensors files, and the bytes of those that a release writes weights in.

@@ -17,8 +17,6 @@ ALL_JSON, ALL_JSON_OF_AN_ITEM = 96 * 1024**2, 2 * JSON_OF_AN_ITEM
 MOST_VALUES, VALUES_OF_AN_ITEM, VALUES_OF_A_TOKENIZER = 250_000, 8, 2_500_000
 #: JSON values one inside the other.
 DEEPEST_JSON = 64
-#: Bytes of the header of a safetensors file; a language model with a thousand layers has a smaller one.
-LARGEST_HEADER = 10 * 1024**2
 #: Tensors in a safetensors file.
 MOST_TENSORS = 40_000
 #: Files that the weights of a base are divided into.
