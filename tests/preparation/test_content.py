@@ -129,6 +129,7 @@ def test_an_open_quote_holds_no_more_than_the_longest_line(tmp_path, monkeypatch
         (bz2.compress(gzip.compress(b"user_id,item_id,timestamp\nu,i,5\n")), "compressed twice"),
         (lzma.compress(b"user_id,item_id,timestamp\nu,i,5\n", lzma.FORMAT_ALONE), "compressed with LZMA alone"),
     ],
+    ids=["gzip in gzip", "gzip in bzip2", "lzma"],  # gzip writes the time, and each worker must name the same tests
 )
 def test_other_compression_is_named(data, kind, tmp_path):
     (tmp_path / "log.csv.gz").write_bytes(data)
