@@ -2,6 +2,7 @@
 
 from .ease import EASE, best_ease
 from .fingerprint import folder_fingerprint, model_fingerprint
+from .item_transitions import ItemTransitions, best_item_transitions
 from .metrics import mean_metrics, metrics_with_intervals, user_metrics
 from .popularity import PopularityModel, popularity_skew
 from .protocols import PROTOCOLS, Protocol
@@ -12,10 +13,12 @@ __all__ = [
     "EASE",
     "PROTOCOLS",
     "Evaluation",
+    "ItemTransitions",
     "PopularityModel",
     "Protocol",
     "RankingReport",
     "best_ease",
+    "best_item_transitions",
     "evaluate_ranking",
     "folder_fingerprint",
     "load_evaluation",
