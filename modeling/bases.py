@@ -6,7 +6,7 @@ Several adapters can share one base in memory: each has modules of its own, with
 import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import snapshot_download
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file, logging
@@ -53,11 +53,8 @@ def open_base(
         kwargs: Arguments of `AutoModel.from_pretrained`.
     """
     if isinstance(base_model, PreTrainedModel):
-        if tuning == "lora":
-            return share_base(base_model)
-        if base_model.config.model_type == "e4srec":
-            raise ValueError('An E4SRec model lends its base to adapters only: with tuning="full", load one afresh.')
-        return copy.deepcopy(cast(PreTrainedModel, base_model.base_model))
+        twin = share_base(base_model)
+        return twin if tuning == "lora" else copy.deepcopy(twin)
     name = str(base_model)
     kwargs = {"dtype": "auto", "use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}
     try:
@@ -139,24 +136,19 @@ def base_of_adapter(
     """
     recorded, revision = config.base_model_name_or_path, config.base_model_revision
     adapter_revision = hub_arguments.pop("revision", None)
-    if base_model is None:
-        found = recorded_base(config, adapter, revision=adapter_revision, **hub_arguments)
-        base = open_base(found, revision, tuning="lora", **base_arguments, **hub_arguments)
-        name, commit = origin(base)
-        commit = commit or revision
-    else:
-        base = open_base(base_model, tuning="lora", **base_arguments, **hub_arguments)
-        name, commit = origin(base)
-        if tokenizer is None and name is not None and (name, commit) != (recorded, revision):
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(
-                    name, revision=commit, trust_remote_code=False, **hub_arguments
-                )
-            except (OSError, ValueError) as error:
-                logger.warning(f"{name} has no tokenizer: the prompt keeps its ids, or pass tokenizer=. ({error})")
-        if tokenizer is not None:
-            tokenize_prompt(config, tokenizer)
-    config.base_model_name_or_path, config.base_model_revision = name, commit
+    other = base_model is not None
+    found = base_model or recorded_base(config, adapter, revision=adapter_revision, **hub_arguments)
+    base = open_base(found, None if other else revision, tuning="lora", **base_arguments, **hub_arguments)
+    name, commit = origin(base)
+    if other and tokenizer is None and name is not None and (name, commit) != (recorded, revision):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, revision=commit, trust_remote_code=False, **hub_arguments)
+        except (OSError, ValueError) as error:
+            logger.warning(f"{name} has no tokenizer: the prompt keeps its ids, or pass tokenizer=. ({error})")
+    if other and tokenizer is not None:
+        tokenize_prompt(config, tokenizer)
+    config.base_model_name_or_path = name
+    config.base_model_revision = commit or (None if other else revision)
     return base
 
 
@@ -209,20 +201,6 @@ def check_prompt(config: E4SRecConfig, base: PreTrainedModel) -> None:
         raise ValueError(f"The prompt has token {highest}, but the base has {rows} tokens: it is for another base.")
 
 
-def check_hidden_size(base: PreTrainedModel, name: str | None, weights_file: str) -> None:
-    """Raise a `ValueError` if the adapter projects its items to another hidden size than that of the base."""
-    try:
-        with safe_open(weights_file, framework="pt") as stored:
-            trained_for = stored.get_slice("input_proj.weight").get_shape()[0]
-    except SafetensorError:
-        return  # strict loading will say what is wrong
-    if (hidden := text_embeddings(base).embedding_dim) != trained_for:
-        raise ValueError(
-            f"The base model {name or 'that was passed'} has hidden size {hidden}, but this adapter was trained with "
-            f"{trained_for}: pass the base it was trained on, or a fine-tune of it."
-        )
-
-
 def default_target_modules(base: PreTrainedModel) -> list[str] | str:
     """The three MLP matrices of the paper where the base has them, all linear layers where it names them otherwise."""
     names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
@@ -230,15 +208,44 @@ def default_target_modules(base: PreTrainedModel) -> list[str] | str:
     return list(paper) if names.issuperset(paper) else "all-linear"
 
 
-def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
-    """Freeze the base and put LoRA layers in, or make all of it trainable; it is changed in place.
+def decoder_layers(base: PreTrainedModel) -> nn.ModuleList:
+    """The stack of layers of a base; empty where no list is as long as its config says."""
+    depth = base.config.get_text_config().num_hidden_layers
+    modules = base.get_decoder().modules()  # type: ignore[operator]
+    return next((m for m in modules if isinstance(m, nn.ModuleList) and len(m) == depth), nn.ModuleList())
 
-    It is a `ValueError` if it is no decoder, has LoRA already, cannot be trained so, or LoRA would change its weights.
+
+def keep_layers(base: PreTrainedModel, first: int | None) -> None:
+    """Keep only the ``first`` layers of a base, and say so in its config; ``None`` keeps all. It is changed in place.
+
+    It is a `ValueError` if it has fewer, or the base that another model lends has only some and all are wanted.
+    """
+    if first is None:
+        if (kept := getattr(base, "kept_layers", None)) is not None:
+            raise ValueError(f"The base that was passed has only its first {kept} layers left, but all are to be read.")
+        return
+    config, layers = base.config.get_text_config(), decoder_layers(base)
+    if first > len(layers):
+        raise ValueError(f"base_layers is {first}, but {len(layers)} layers are found in {type(base).__name__}.")
+    for name, value in list(vars(config).items()):
+        if "layer" in name and isinstance(value, list | tuple) and len(value) == len(layers):  # one for each layer
+            setattr(config, name, value[:first])
+    del layers[first:]
+    config.num_hidden_layers = first
+    base.kept_layers = first  # type: ignore[assignment]
+
+
+def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
+    """Cut the base to the layers that are read, freeze it and put LoRA layers in, or make all of it trainable.
+
+    It is changed in place. It is a `ValueError` if it is no decoder, has LoRA already, cannot be trained so or has too
+    few layers, or LoRA would change its weights.
     """
     if base.config.is_encoder_decoder:
         raise ValueError(f"{type(base).__name__} is an encoder-decoder; E4SRec needs a decoder-only base.")
     if any(".lora_" in name for name, _ in base.named_parameters()):
         raise ValueError("The base carries LoRA already: load it afresh, merge it, or pass the E4SRec model around it.")
+    keep_layers(base, config.base_layers)
     if config.tuning == "full":
         if getattr(base, "is_quantized", False):
             raise ValueError('A quantized base cannot be trained whole: use tuning="lora".')
@@ -259,8 +266,3 @@ def tune_base(base: PreTrainedModel, config: E4SRecConfig) -> None:
             f"LoRA does not fit {type(base).__name__}: {error}\n"
             f'Its linear layers are {linear}; choose with lora={{"target_modules": […]}}.'
         ) from error
-
-
-def lora_layers(base: PreTrainedModel) -> Iterator[tuple[str, Any]]:
-    """The layers of a base that LoRA was put into, with their names."""
-    return ((name, layer) for name, layer in base.named_modules() if isinstance(layer, BaseTunerLayer))

@@ -53,6 +53,8 @@ class E4SRecConfig(PreTrainedConfig):
         base_model_name_or_path: Hub id or folder of the base. A path that starts with ``./`` is inside the folder
             that holds this config. ``None`` for ``tuning="full"``, whose base is in the weights.
         base_model_revision: Revision of the base on the Hub.
+        base_layers: Read only the first so many layers of the base; ``None`` reads all. With ``tuning="full"``,
+            ``base_config`` has these.
         vocab_size: Rows of the item table: ``[PAD]``, ``[UNK]``, then the items.
         item_embedding_dim: Width of the item vectors (64 in the paper).
         instruction: Prompt text before the items, tokenized without special tokens. May be empty.
@@ -84,6 +86,7 @@ class E4SRecConfig(PreTrainedConfig):
         self,
         base_model_name_or_path: str | None = None,
         base_model_revision: str | None = None,
+        base_layers: int | None = None,
         vocab_size: int = 2,
         item_embedding_dim: int = 64,
         instruction: str = PAPER_INSTRUCTION,
@@ -116,6 +119,8 @@ class E4SRecConfig(PreTrainedConfig):
         sizes = {"vocab_size": vocab_size, "item_embedding_dim": item_embedding_dim, "max_history": max_history}
         for name, size in sizes.items():
             check_whole_number(size, name, 2 if name == "vocab_size" else 1)
+        if base_layers is not None:
+            check_whole_number(base_layers, "base_layers", 1)
         for name, ids in (("instruction_ids", instruction_ids), ("response_ids", response_ids)):
             for token in ids or []:
                 check_whole_number(token, f"each of {name}", 0)
@@ -124,6 +129,7 @@ class E4SRecConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be at least 0 and below 1, not {dropout}")
         self.base_model_name_or_path = base_model_name_or_path
         self.base_model_revision = base_model_revision
+        self.base_layers = None if base_layers is None else int(base_layers)
         self.vocab_size, self.item_embedding_dim = int(vocab_size), int(item_embedding_dim)
         self.instruction = instruction
         self.response = response

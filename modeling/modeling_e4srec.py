@@ -29,7 +29,6 @@ from transformers.utils import cached_file, logging
 from .bases import (
     SHARED_HUB_ARGUMENTS,
     base_of_adapter,
-    check_hidden_size,
     check_prompt,
     default_target_modules,
     hub_commit,
@@ -46,7 +45,7 @@ from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_pad
 from .ranking import catalogue_scores
 from .reading import KeptInstruction, PlainReader, ReadingTask
 from .recommender import Recommender
-from .saving import WEIGHTS_NAME, check_saved, load_strictly, make_trained_weights_float32
+from .saving import WEIGHTS_NAME, check_saved, load_strictly
 
 #: Arguments of `from_pretrained` and `from_base` that go to the base.
 BASE_ARGUMENTS = (
@@ -109,7 +108,9 @@ class E4SRecModel(Recommender):
         for module in self.modules():  # all are: post_init must not do it again
             module._is_hf_initialized = True  # type: ignore[assignment]
         self.post_init()
-        make_trained_weights_float32(self)
+        for parameter in self.parameters():
+            if parameter.requires_grad:  # off the mapped file, too, whose alignment changes the last bit of a product
+                parameter.data = parameter.data.to(torch.float32, copy=True)
         self.reader: Any = PlainReader()
         self.has_base_dropout = False  # set by the training code, which puts it in
         self.unmerged_weights: dict[str, Tensor] = {}  # of the layers that LoRA is merged into
@@ -152,14 +153,11 @@ class E4SRecModel(Recommender):
         revision, tuning = config.pop("base_model_revision", None), config.get("tuning", "lora")
         base = open_base(base_model, revision, tuning=tuning, **base_arguments, **hub_arguments)
         name, commit = origin(base)
+        config.setdefault("base_layers", getattr(base, "kept_layers", None))  # of a model that reads only these
         config |= {"vocab_size": table.shape[0], "item_embedding_dim": table.shape[1]}
         settings = cls.config_class(base_model_name_or_path=name, base_model_revision=commit or revision, **config)
         if "target_modules" not in (config.get("lora") or {}):
             settings.lora["target_modules"] = default_target_modules(base)
-        if settings.tuning == "full":
-            described = base.config.to_dict().items()  # without remote code that a Hub repo may name: it was not run
-            settings.base_config = {k: v for k, v in described if k not in ("_name_or_path", "auto_map")}
-            settings.base_model_name_or_path = settings.base_model_revision = None
         if settings.instruction or settings.response:
             if tokenizer is None:
                 if name is None:
@@ -169,6 +167,10 @@ class E4SRecModel(Recommender):
                 )
             tokenize_prompt(settings, tokenizer)
         model = cls(settings, base)
+        if settings.tuning == "full":
+            described = base.config.to_dict().items()  # without remote code that a Hub repo may name: it was not run
+            settings.base_config = {k: v for k, v in described if k not in ("_name_or_path", "auto_map")}
+            settings.base_model_name_or_path = settings.base_model_revision = None
         with torch.no_grad():
             model.item_embeddings.weight.copy_(table)
             if settings.projection_init == "orthogonal":  # the head inverts the input projection
@@ -236,7 +238,6 @@ class E4SRecModel(Recommender):
             base = base_of_adapter(
                 config, pretrained_model_name_or_path, base_model, tokenizer, base_arguments, hub_arguments
             )
-            check_hidden_size(base, config.base_model_name_or_path, weights_file)
         model = cls(config, base)
         tensors = model.state_dict()
         load_strictly(model, weights_file, {key: tensors[key] for key in model.saved_keys()})

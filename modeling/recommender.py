@@ -144,7 +144,7 @@ class Recommender(AtomicSaveMixin):
                 raise ValueError(f"candidates must be item ids, whole numbers, not {candidates.dtype}")
             candidates = candidates.long()
             check_item_ids(candidates, self.config.vocab_size, "candidates")
-        parts = n_items.argsort(descending=True, stable=True).split(batch_size) if len(items) > 1 else [slice(None)]
+        parts = n_items.argsort(descending=True, stable=True).split(batch_size)
         best = []
         with evaluation_mode(self), self.kept_instruction():
             for rows in parts:
@@ -153,7 +153,5 @@ class Recommender(AtomicSaveMixin):
                 chosen = None if candidates is None else candidates[rows]
                 seen = some if exclude_seen else None
                 best.append(best_items(chunks, top_k, seen=seen, candidates=chosen, retired=self.retired))
-        if len(items) <= 1:
-            return best[0]
-        back = torch.cat(parts).argsort()  # type: ignore[arg-type]
+        back = torch.cat(parts).argsort()
         return Recommendations(*(torch.cat(part)[back] for part in zip(*best, strict=True)))

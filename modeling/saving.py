@@ -219,10 +219,3 @@ class AtomicSaveMixin(PreTrainedModel):
             return found if source and os.path.isfile(found := os.path.join(source, name)) else None
         commit = getattr(self.config, "_commit_hash", None)
         return cached_file(source, name, revision=commit, token=token, _raise_exceptions_for_missing_entries=False)
-
-
-def make_trained_weights_float32(model: nn.Module) -> None:
-    """Make every trained weight float32, off the mapped file, whose alignment changes the last bit of a product."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.float32, copy=True)

@@ -103,6 +103,7 @@ def _model_settings(config: Any) -> dict[str, Any]:
     names = {
         "e4srec": (
             "base_model_name_or_path",
+            "base_layers",
             "item_embedding_dim",
             "instruction",
             "response",

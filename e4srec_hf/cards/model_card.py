@@ -84,6 +84,7 @@ def refresh_model_card(
             kind=_kind(config),
             base=data.base_model,
             base_revision=plain(getattr(config, "base_model_revision", None) or ""),
+            base_layers=getattr(config, "base_layers", None),
             random_base=facts.get("random_base", False),
             repo_id=python_literal(repo_id or os.fspath(directory)),
             warnings=[plain(warning) for warning in evaluation.warnings],

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-from peft import PeftConfig, TaskType, get_peft_model_state_dict
+from peft import LoraConfig, TaskType, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers.utils import CONFIG_NAME
 
@@ -16,8 +16,9 @@ from ..modeling.saving import staged_directory
 def export_peft(model: E4SRecModel, directory: str | os.PathLike[str]) -> None:
     """Write the LoRA weights, merged or not, as `PeftModel.from_pretrained(base, directory)` loads them.
 
-    That base is what `AutoModel` loads, without a language-modelling head. The item table, the input projection and
-    the scoring head have no place in a PEFT adapter.
+    That base is what `AutoModel` loads, without a language-modelling head; with ``base_layers``, its states after so
+    many layers are those that this model reads. The item table, the input projection and the scoring head have no
+    place in a PEFT adapter.
 
     Args:
         model: An adapter.
@@ -36,12 +37,14 @@ def export_peft(model: E4SRecModel, directory: str | os.PathLike[str]) -> None:
             "base from there. Export to a folder of its own."
         )
     # PEFT leaves the settings with the base that it put LoRA into, target modules resolved
-    settings = cast(PeftConfig, copy.deepcopy(base.peft_config["default"]))  # type: ignore[index]
+    settings = cast(LoraConfig, copy.deepcopy(base.peft_config["default"]))  # type: ignore[index]
     settings.task_type = TaskType.FEATURE_EXTRACTION
     settings.base_model_name_or_path = config.base_model_name_or_path
     settings.revision = config.base_model_revision
     settings.inference_mode = True
     tensors = get_peft_model_state_dict(base, save_embedding_layers=False)
+    if config.base_layers is not None:  # by their full names: layers that are not read have such modules too
+        settings.target_modules = {name.partition(".lora_")[0] for name in tensors}
     with staged_directory(directory) as stage:
         settings.save_pretrained(str(stage))
         save_file(

@@ -1,6 +1,7 @@
 """LoRA folded into the base, which is then as fast as without it, and taken out again."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,8 +22,6 @@ def merge_adapter(model: "E4SRecModel") -> None:
     Raises:
         ValueError: If there is no LoRA, the base is quantized, or LoRA has biases (``lora_bias``).
     """
-    from ..modeling.bases import lora_layers
-
     if getattr(model.base, "is_quantized", False):
         raise ValueError("LoRA cannot be merged into a quantized base: load it with dtype= instead.")
     layers = dict(lora_layers(model.base))
@@ -43,10 +42,15 @@ def unmerge_adapter(model: "E4SRecModel") -> None:
 
     The layers that were merged keep weights of their own.
     """
-    from ..modeling.bases import lora_layers
-
     for name, layer in lora_layers(model.base):
         if name in model.unmerged_weights:
             layer.unmerge()
             with torch.no_grad():  # subtracting leaves rounding errors
                 layer.get_base_layer().weight.copy_(model.unmerged_weights.pop(name))
+
+
+def lora_layers(base: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The layers of a base that LoRA was put into, with their names."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return ((name, layer) for name, layer in base.named_modules() if isinstance(layer, BaseTunerLayer))

@@ -24,7 +24,7 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
 
     Raises:
         ValueError: If the base's config, or a tokenizer for the prompt, cannot be found, its weights are in files that
-            are not read, or the token is not known.
+            are not read, it has fewer layers than are asked for, or the token is not known.
         FileNotFoundError: If there is no such folder or file.
     """
     if training.push_to_hub:
@@ -42,6 +42,7 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
     if arguments.model == "sasrec":
         return
     if arguments.base_model is None:
+        check_base_layers(arguments, arguments.made_base_layers)
         check_lora_modules(arguments, LlamaConfig(num_hidden_layers=1))
         return
     check_exists(arguments.base_model, bare_names=True)
@@ -54,7 +55,18 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
             check_weight_files(arguments.base_model)
     except (OSError, ValueError) as error:
         raise ValueError(f"--base_model {arguments.base_model} cannot be used: {error}") from error
+    check_base_layers(arguments, config.get_text_config().num_hidden_layers)
     check_lora_modules(arguments, config)
+
+
+def check_base_layers(arguments: ModelArguments, depth: int) -> None:
+    """Refuse to read more layers of a base than its ``depth``.
+
+    Raises:
+        ValueError: If so many are asked for.
+    """
+    if arguments.base_layers is not None and arguments.base_layers > depth:
+        raise ValueError(f"--base_layers {arguments.base_layers}: the base has only {depth} layers.")
 
 
 def check_lora_modules(arguments: ModelArguments, config: PretrainedConfig) -> None:
@@ -113,6 +125,7 @@ def adapter_settings(arguments: ModelArguments) -> dict[str, Any]:
         "lora": lora,
         "head": arguments.head,
         "tuning": arguments.tuning,
+        "base_layers": arguments.base_layers,
         "train_item_embeddings": arguments.train_item_embeddings,
         "projection_init": arguments.projection_init,
         "item_dropout": arguments.item_dropout,

@@ -44,7 +44,7 @@ EPOCHS = Bounds(0, 1e6, above=True, below=True)
 BOUNDS: dict[str, Bounds] = {
     **dict.fromkeys(("made_base_hidden_size", "made_base_heads", "max_history"), COUNT),
     "made_base_layers": NOT_NEGATIVE,  # none: the projection goes straight into the head
-    **dict.fromkeys(("lora_r", "lora_alpha", "max_targets", "early_stopping_patience"), COUNT),
+    **dict.fromkeys(("base_layers", "lora_r", "lora_alpha", "max_targets", "early_stopping_patience"), COUNT),
     **dict.fromkeys(("sasrec_hidden_size", "sasrec_layers", "sasrec_heads", "sasrec_num_negatives"), COUNT),
     **dict.fromkeys(("sasrec_batch_size", "sasrec_patience", "gradient_accumulation_steps"), COUNT),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size", "eval_accumulation_steps"), COUNT),

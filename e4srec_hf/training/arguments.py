@@ -86,6 +86,9 @@ class ModelArguments:
         default=None,
         metadata={"help": "Hub id or folder of the base. Without it a small Llama with random weights is made."},
     )
+    base_layers: int | None = field(
+        default=None, metadata={"help": "Read only the first so many layers of the base. By default all."}
+    )
     made_base_hidden_size: int = field(default=128, metadata={"help": "Width of the base that is made."})
     made_base_layers: int = field(default=2, metadata={"help": "Layers of the base that is made."})
     made_base_heads: int = field(default=2, metadata={"help": "Attention heads of the base that is made."})

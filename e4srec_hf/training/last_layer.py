@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .layers import decoder_layers
+from ..modeling.bases import decoder_layers
 
 
 class Tokens(NamedTuple):

@@ -1,18 +1,12 @@
-"""The layers of a base, and dropout on what each of them adds."""
+"""Dropout on what each layer of a base adds."""
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-
-def decoder_layers(base: PreTrainedModel) -> Sequence[nn.Module]:
-    """The stack of layers of a base; empty where no list is as long as its config says."""
-    depth = base.config.get_text_config().num_hidden_layers
-    stacks = (module for module in base.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
-    return cast(Sequence[nn.Module], next(stacks, []))
+from ..modeling.bases import decoder_layers
 
 
 def drop_from_layers(base: PreTrainedModel, dropout: float) -> None:

@@ -10,9 +10,9 @@ from torch import nn
 from e4srec_hf import SASRecConfig, SASRecModel
 from e4srec_hf.evaluation import ranking as evaluation_ranking
 from e4srec_hf.modeling import ranking
-from e4srec_hf.modeling.bases import lora_layers
 from e4srec_hf.modeling.reading import KeptInstruction
 from e4srec_hf.serving import merge_adapter, unmerge_adapter
+from e4srec_hf.serving.merging import lora_layers
 from e4srec_hf.training.packed_reading import ReferenceReader
 from tests.conftest import BASE_CONFIGS, VOCAB, random_batch, ranks_of
 

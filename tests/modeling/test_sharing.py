@@ -223,5 +223,9 @@ def test_a_base_that_adapters_read_is_copied_to_be_trained_whole(make_model, bas
         for weight in whole.parameters():
             weight.add_(1)
     assert torch.equal(beauty(ids, mask).logits, before)
-    with pytest.raises(ValueError, match="lends its base to adapters only"):
-        type(beauty).from_base(beauty, torch.zeros(9, 4), instruction="", response="", tuning="full")
+    of_an_adapter = type(beauty).from_base(beauty, torch.zeros(9, 4), instruction="", response="", tuning="full").base
+    assert {name: tensor.tolist() for name, tensor in of_an_adapter.state_dict().items()} == {
+        name: tensor.tolist() for name, tensor in base.state_dict().items()
+    }
+    assert all(weight.requires_grad for weight in of_an_adapter.parameters())
+    assert torch.equal(beauty(ids, mask).logits, before)

@@ -44,6 +44,17 @@ def test_names_that_lora_does_not_find_are_refused_before_anything_is_trained(ba
             check_access(*parsed(*base, "--lora_target_modules", "q_proj", name))
 
 
+def test_more_layers_than_the_base_has_are_refused_before_anything_is_trained(base_dir):
+    for base in ([], ["--base_model", base_dir]):
+        adapter, training = parsed(*base, "--base_layers", 2)
+        check_access(adapter, training)
+        assert adapter_settings(adapter)["base_layers"] == 2
+        with pytest.raises(ValueError, match="--base_layers 3: the base has only 2 layers"):
+            check_access(*parsed(*base, "--base_layers", 3))
+    with pytest.raises(UsageError, match="--base_layers must be at least 1, not 0"):
+        parsed("--base_layers", 0)
+
+
 @pytest.mark.parametrize("kind", ["e4srec", "sasrec"])
 def test_a_model_of_this_package_is_no_base(tmp_path, kind):
     (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')

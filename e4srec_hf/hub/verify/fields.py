@@ -10,7 +10,7 @@ from ...modeling.bases import HARMLESS_STARTS
 from ...modeling.configuration_e4srec import PAPER_LORA, PLAIN_NAME
 from ...modeling.histories import FIRST_ITEM_ID
 from .findings import Finding, failed
-from .limits import LONGEST_PROMPT
+from .limits import LONGEST_PROMPT, MOST_PARTS
 
 UNUSABLE = "No model can be built or used with it."
 
@@ -59,6 +59,7 @@ OWN: dict[str, Check] = {
     "num_hidden_layers": _whole(1, 256),
     "num_attention_heads": _whole(1, 2**10),
     "max_history": _whole(1, 2**20),
+    "base_layers": _optional(_whole(1, MOST_PARTS)),
     "num_negatives": _whole(1, 2**31),
     "dropout": _number(0, 0.999),
     "initializer_range": _number(0, 10),

@@ -68,6 +68,7 @@ def broken_in_half(dtype, number):
 VALUES = {
     "max_history": [0, -1, 2.5, "50", True, None, 10**12, [50]],
     "vocab_size": [0, -5, 32.0, "many", True, 10**30],
+    "base_layers": [0, 3, -1, 1.0, "1", True, 10**9],
     "item_embedding_dim": [0, -1, 12.0, "12"],
     "instruction_ids": [[-1], [1.0], [True], ["1"], [[1]], "1", [10**40], 3, []],
     "response_ids": [[-3], [2.5], {}],
