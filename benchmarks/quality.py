@@ -1,7 +1,8 @@
-"""Train and compare popularity, EASE, SASRec and E4SRec under one protocol, over several seeds.
+"""Train and compare popularity, EASE, item transitions, SASRec and E4SRec under one protocol, over several seeds.
 
     python benchmarks/quality.py --dataset Beauty.txt --seeds 3
     python benchmarks/quality.py --dataset Beauty.txt --models sasrec-best,e4srec-best --seeds 1
+    python benchmarks/quality.py --dataset ml-100k --base-model gemma-3-270m --base-name "Gemma 3 270M"
 
 Leave-one-out, full ranking. Epochs are selected on validation, as the recipes were by `benchmarks/search.py`. Test
 targets are ranked here, once a recipe is fixed; no flag changes a setting. Finished runs are kept by their settings and
@@ -10,19 +11,22 @@ read again; a run that was interrupted goes on from its last epoch.
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from bases import described as described_base
+from bases import random_twin
+from command_line import add_arguments, check_arguments
 from datasets import Dataset, DatasetDict, disable_progress_bars
 from measuring import write_result
-from numpy.typing import NDArray
-from quality_report import draw, markdown_table, paired_bootstrap
-from runs import Run, Trained, add_arguments, check_arguments, code_digest, digest, make_run, read_recipe, train_all
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from quality_models import IN_THE_PAPER_FOR, MODELS
+from quality_ranks import Ranks, rank_baseline, rank_trained, summary
+from quality_report import difference_table, draw, markdown_table, paired_bootstrap
+from runs import Run, Trained, make_run, read_recipe, train_all
+from transformers import PreTrainedTokenizerBase
 
 from e4srec_hf.data import (
     build_item_tokenizer,
@@ -33,74 +37,9 @@ from e4srec_hf.data import (
     with_sampled_negatives,
 )
 from e4srec_hf.evaluation import ease
-from e4srec_hf.evaluation.metrics import mean_metrics
-from e4srec_hf.evaluation.popularity import PopularityModel
-from e4srec_hf.evaluation.ranking import evaluate_ranking
-from e4srec_hf.modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_RESPONSE
 
 CONFIGS = Path(__file__).parent.parent / "examples" / "configs"
-AS_IN_THE_PAPER = {
-    "instruction": PAPER_INSTRUCTION,
-    "response": PAPER_RESPONSE,
-    "tuning": "lora",
-    "head": "linear",
-    "train_item_embeddings": False,
-    "projection_init": "random",
-    "shuffle_histories": None,
-    "all_targets": None,
-    "item_dropout": 0.0,
-    "base_dropout": 0.0,
-    "learning_rate": 3e-4,
-    "lr_scheduler_type": "cosine",
-    "weight_decay": 0.1,
-    "warmup_steps": 100,
-    "num_train_epochs": 3,
-    "max_history": 50,
-    "per_device_train_batch_size": 2,  # users: of Amazon Beauty about as many targets as the paper's 16
-    "sasrec_hidden_size": 64,
-    "sasrec_dropout": 0.2,
-    "sasrec_shuffle_histories": None,
-}
-#: What the paper has other on a data set.
-IN_THE_PAPER_FOR = {"yelp": {"warmup_steps": 300, "num_train_epochs": 5}}
-FROZEN = {"tuning": "lora", "head": "linear", "learning_rate": 1e-3, "item_dropout": 0.2, "base_dropout": 0.0}
-
-#: What is compared: a name, what it is in words, and how its settings differ from the recipe's. ``None`` is the default
-#: of train.py, whatever the recipe says.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "popularity": ("popularity", {}),
-    "ease": ("EASE", {}),
-    "sasrec-bce": (
-        "SASRec, one negative (BCE)",
-        {
-            "model": "sasrec",
-            "sasrec_loss": "bce",
-            "sasrec_shuffle_histories": None,
-            "sasrec_num_negatives": 1,
-            "sasrec_learning_rate": 1e-3,
-            "sasrec_epochs": 60,
-            "sasrec_patience": 5,
-        },
-    ),
-    "sasrec-ss": (
-        "SASRec, sampled softmax (256 negatives)",
-        {"model": "sasrec", "sasrec_loss": "sampled_softmax", "sasrec_num_negatives": 256},
-    ),
-    "sasrec-best": ("SASRec, the recipe's (full cross-entropy)", {"model": "sasrec"}),
-    "e4srec-paper": ("E4SRec with the paper's settings: frozen base, LoRA, linear head", AS_IN_THE_PAPER),
-    "e4srec-frozen": ("E4SRec, frozen base, LoRA, linear head", FROZEN),
-    "e4srec-tied": ("E4SRec, base trained whole, tied head", {"head": "tied"}),
-    "e4srec-best": ("E4SRec, the recipe's (base trained whole, linear head)", {}),
-    "in-order": (
-        "… trained on histories in their order alone",
-        {"shuffle_histories": None, "sasrec_shuffle_histories": None},
-    ),
-    "no-prompt": ("… without a prompt", {"instruction": "", "response": ""}),
-    "no-base": ("… without a base: projection straight into the head", {"made_base_layers": 0, "base_dropout": 0.0}),
-    "random-vectors": ("… with random item vectors instead of SASRec's", {"item_embeddings": "random"}),
-}
-#: Models that take no training run.
-BASELINES = ("popularity", "ease")
+PRETRAINED = "e4srec-pretrained"
 #: Columns of the table: protocol and metric.
 COLUMNS = [
     ("seen hidden", "hr@5"),
@@ -110,77 +49,6 @@ COLUMNS = [
     ("seen kept", "hr@10"),
     ("seen kept", "ndcg@10"),
 ]
-
-
-def rank(
-    model: torch.nn.Module, items: PreTrainedTokenizerBase, tests: dict[str, Dataset]
-) -> dict[str, NDArray[np.float64]]:
-    """Ranks of the test targets, by protocol."""
-    ranks = {
-        f"seen {'hidden' if hide else 'kept'}": evaluate_ranking(model, tests["full"], items, exclude_seen=hide).ranks
-        for hide in (True, False)
-    }
-    if "sampled" in tests:
-        ranks["sampled negatives"] = evaluate_ranking(model, tests["sampled"], items).ranks
-    return ranks
-
-
-def rank_trained(
-    trained: Trained, tests: dict[str, Dataset], arguments: argparse.Namespace
-) -> dict[str, NDArray[np.float64]]:
-    """As [`rank`], kept beside the run."""
-    path = trained.folder / f"test_ranks-{code_digest()}{suffix(arguments)}.npz"
-    if not path.is_file():
-        items = AutoTokenizer.from_pretrained(trained.folder)
-        keep(path, rank(AutoModel.from_pretrained(trained.folder).to(arguments.device), items, tests))
-    with np.load(path, allow_pickle=False) as stored:
-        return dict(stored)
-
-
-def rank_ease(
-    splits: DatasetDict, tests: dict[str, Dataset], items: PreTrainedTokenizerBase, arguments: argparse.Namespace
-) -> tuple[dict[str, NDArray[np.float64]], float, dict[str, float]]:
-    """As [`rank`], kept in the cache, and the penalty that was chosen and its figures on validation."""
-    code = digest(Path(ease.__file__))[:16]
-    path = arguments.cache / f"ease-{digest(arguments.dataset)[:16]}-{code}{suffix(arguments)}.npz"
-    if not path.is_file():
-        model, chosen = ease.best_ease(splits["train"], splits["validation"], items, arguments.device)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        keep(path, {**rank(model, items, tests), **{f"chosen {name}": np.array(of) for name, of in chosen.items()}})
-    with np.load(path, allow_pickle=False) as stored:
-        ranks = dict(stored)
-    chosen = {
-        name.removeprefix("chosen "): float(ranks.pop(name)) for name in list(ranks) if name.startswith("chosen ")
-    }
-    return ranks, chosen.pop("penalty"), chosen
-
-
-def suffix(arguments: argparse.Namespace) -> str:
-    """What kept ranks bear in their name: which negatives were ranked too."""
-    return "" if arguments.negatives is None else f"-{digest(Path(arguments.negatives))[:16]}"
-
-
-def keep(path: Path, arrays: dict[str, NDArray[np.float64]]) -> None:
-    """Write a file of arrays, whole or not at all."""
-    part = path.with_name(f".{path.name}.part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]
-    part.replace(path)
-
-
-def summary(ranks: list[dict[str, NDArray[np.float64]]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Protocol and metric to the mean over the seeds, their standard deviation and each value."""
-    by_protocol: dict[str, dict[str, dict[str, Any]]] = {}
-    for protocol in ranks[0]:
-        means = [mean_metrics(of_seed[protocol]) for of_seed in ranks]
-        by_protocol[protocol] = {
-            metric: {
-                "mean": float(np.mean([m[metric] for m in means])),
-                "spread": float(np.std([m[metric] for m in means], ddof=1)) if len(means) > 1 else None,
-                "seeds": [m[metric] for m in means],
-            }
-            for metric in means[0]
-        }
-    return by_protocol
 
 
 def best_on_validation(results: dict[str, dict[str, Any]], family: str) -> str | None:
@@ -193,25 +61,27 @@ def best_on_validation(results: dict[str, dict[str, Any]], family: str) -> str |
     return max(means, key=lambda name: means[name]) if means else None
 
 
-def compare(
-    results: dict[str, dict[str, Any]], ranks: dict[str, list[dict[str, NDArray[np.float64]]]]
-) -> dict[str, Any]:
-    """Every E4SRec against the best SASRec, and which E4SRec is best, both on validation."""
+def compare(results: dict[str, dict[str, Any]], ranks: dict[str, list[Ranks]]) -> dict[str, Any]:
+    """Every E4SRec against the best SASRec, the pretrained base against every other model; the best on validation."""
     sasrec, e4srec = (best_on_validation(results, family) for family in ("sasrec", "e4srec"))
-    if sasrec is None or e4srec is None:
-        return {}
-    return {
-        "best_sasrec_on_validation": sasrec,
-        "best_e4srec_on_validation": e4srec,
-        "difference_from_best_sasrec": {
-            name: {
-                metric: paired_bootstrap(ranks[name], ranks[sasrec], "seen hidden", metric)._asdict()
-                for metric in ("hr@10", "ndcg@10")
-            }
-            for name, result in results.items()
-            if result["kind"] == "e4srec"
-        },
-    }
+
+    def difference(ours: str, theirs: str) -> dict[str, Any]:
+        return {
+            metric: paired_bootstrap(ranks[ours], ranks[theirs], "seen hidden", metric)._asdict()
+            for metric in ("hr@10", "ndcg@10")
+        }
+
+    found: dict[str, Any] = {}
+    if sasrec is not None and e4srec is not None:
+        found |= {"best_sasrec_on_validation": sasrec, "best_e4srec_on_validation": e4srec}
+        found["difference_from_best_sasrec"] = {
+            name: difference(name, sasrec) for name, result in results.items() if result["kind"] == "e4srec"
+        }
+    if PRETRAINED in results and len(results) > 1:
+        found["difference_of_pretrained_from"] = {
+            name: difference(PRETRAINED, name) for name in results if name != PRETRAINED
+        }
+    return found
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -219,32 +89,62 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, seeds=3)
     parser.add_argument("--config", type=Path, help="The recipe; by default the one in examples/configs of that name.")
+    parser.add_argument(
+        *("--pretrained-config", "--pretrained_config"),
+        type=Path,
+        help="The recipe on the pretrained base and its twin; by default NAME-pretrained.yaml in examples/configs.",
+    )
+    parser.add_argument(
+        *("--base-name", "--base_name"), help="What the table calls the base; by default the name of its folder."
+    )
     parser.add_argument("--negatives", help="Rank among these too: a file, a line a user: user negative …")
-    parser.add_argument("--models", default=",".join(MODELS), help="Of these: %(default)s.")
+    parser.add_argument("--models", help=f"Of these, all that can be had by default: {', '.join(MODELS)}.")
     arguments = parser.parse_args()
     check_arguments(parser, arguments)
-    arguments.models = arguments.models.split(",")
+    on_base = [name for name, model in MODELS.items() if model.base != "made"]
+    without_base = [name for name in MODELS if arguments.base_model or name not in on_base]
+    arguments.models = arguments.models.split(",") if arguments.models else without_base
     if unknown := sorted(set(arguments.models) - set(MODELS)):
         parser.error(f"there is no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
-    if arguments.config is None:
-        arguments.config = CONFIGS / f"{arguments.dataset.stem.lower()}.yaml"
-    if not arguments.config.is_file():
-        parser.error(f"there is no recipe {arguments.config}: name one with --config")
+    if arguments.base_model is None and (wanting := sorted(set(arguments.models) & set(on_base))):
+        parser.error(f"{', '.join(wanting)} need a pretrained base: name one with --base-model")
+    name = arguments.dataset.stem.lower()
+    arguments.config = arguments.config or CONFIGS / f"{name}.yaml"
+    arguments.pretrained_config = arguments.pretrained_config or CONFIGS / f"{name}-pretrained.yaml"
+    needed = {recipe_of(arguments, model): flag_of_recipe(model) for model in arguments.models if MODELS[model].trained}
+    for recipe, flag in needed.items():
+        if not recipe.is_file():
+            parser.error(f"there is no recipe {recipe}: name one with {flag}")
     if arguments.negatives is not None and not Path(arguments.negatives).is_file():
         parser.error(f"there is no file {arguments.negatives}")
     return arguments
 
 
+def flag_of_recipe(model: str) -> str:
+    """The flag that names the recipe of a model."""
+    return "--config" if MODELS[model].base == "made" else "--pretrained-config"
+
+
+def recipe_of(arguments: argparse.Namespace, model: str) -> Path:
+    """The recipe of a model."""
+    return arguments.config if flag_of_recipe(model) == "--config" else arguments.pretrained_config
+
+
 def plan(arguments: argparse.Namespace) -> dict[tuple[str, int], Run]:
     """Model and seed to the run that it takes."""
-    recipe = read_recipe(arguments.config)
     planned = {}
     for name in arguments.models:
-        changes = MODELS[name][1]
+        model = MODELS[name]
+        if not model.trained:
+            continue
+        recipe, changes = read_recipe(recipe_of(arguments, name)), model.changes
         if name == "e4srec-paper":
             changes = changes | IN_THE_PAPER_FOR.get(arguments.dataset.stem.lower(), {})
-        for seed in range(arguments.seeds) if name not in BASELINES else ():
-            planned[name, seed] = make_run(arguments.dataset, recipe, changes, seed, arguments.cache)
+        for seed in range(arguments.seeds):
+            base = arguments.base_model if model.base == "given" else None
+            if model.base == "twin":
+                base = random_twin(arguments.base_model, seed, arguments.cache)
+            planned[name, seed] = make_run(arguments.dataset, recipe, changes, seed, arguments.cache, base)
     return planned
 
 
@@ -254,47 +154,50 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     disable_progress_bars()
     splits, tests, items = load(arguments)
-    planned = plan(arguments)
     if "ease" in arguments.models and len(items) > ease.MOST_ITEMS:
         sys.exit(f"EASE weighs every item against every other: {len(items)} are too many. Leave it out of --models.")
+    planned = plan(arguments)
     finished: dict[str, Trained] = {}
     for trained in train_all(planned.values(), arguments.cache, arguments.jobs):
         finished[trained.run.key] = trained
         logging.info(f"{trained.run.kind} {trained.run.key}: {trained.best}")
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(arguments.jobs)
+    base = arguments.base_model and described_base(arguments.base_model, arguments.base_name)
     results: dict[str, dict[str, Any]] = {}
-    ranks: dict[str, list[dict[str, NDArray[np.float64]]]] = {}
+    ranks: dict[str, list[Ranks]] = {}
     for name in arguments.models:
         of_seeds = [finished[run.key] for (model, _), run in planned.items() if model == name]
-        described = [describe(trained) for trained in of_seeds]
-        if name == "popularity":
-            ranks[name] = [rank(PopularityModel(splits["train"]["item_ids"], items), items, tests)]
-        elif name == "ease":
-            of_ease, penalty, on_validation = rank_ease(splits, tests, items, arguments)
-            ranks[name] = [of_ease]
-            described = [{"settings": {"penalty": penalty}, "validation": on_validation, "curve": []}]
-        else:
+        if of_seeds:
             ranks[name] = [rank_trained(trained, tests, arguments) for trained in of_seeds]
+            runs = [describe(trained) for trained in of_seeds]
+        else:
+            of_baseline, fitted = rank_baseline(name, splits, tests, items, arguments)
+            ranks[name], runs = [of_baseline], [fitted]
         results[name] = {
-            "model": MODELS[name][0],
+            "model": MODELS[name].label.format(base=base and base["name"]),
             "kind": of_seeds[0].run.kind if of_seeds else "baseline",
             "test": summary(ranks[name]),
-            "runs": described,
+            "runs": runs,
         }
-    figures: dict[str, Any] = {"models": results, "users": len(tests["full"]), "items": len(items) - 2}
     columns = COLUMNS + [("sampled negatives", m) for m in ("hr@1", "hr@10", "ndcg@10") if "sampled" in tests]
-    table = markdown_table(results, columns)
+    on_base = any(MODELS[name].base != "made" for name in arguments.models)
     settings = argparse.Namespace(
         dataset=arguments.dataset,
         negatives=arguments.negatives and Path(arguments.negatives).name,
         config=arguments.config.name,
+        **({"pretrained_config": arguments.pretrained_config.name, "base": base} if on_base else {}),
         models=arguments.models,
         seeds=arguments.seeds,
         device=arguments.device,
         results=arguments.results,
     )
-    written = write_result(f"quality-{arguments.dataset.stem.lower()}", settings, figures | compare(results, ranks))
+    compared = compare(results, ranks)
+    figures: dict[str, Any] = {"models": results, "users": len(tests["full"]), "items": len(items) - 2}
+    table = markdown_table(results, columns)
+    if on_base:
+        table += "\n" + difference_table(results, compared["difference_of_pretrained_from"])
+    written = write_result(f"quality-{arguments.dataset.stem.lower()}", settings, figures | compared)
     written.with_suffix(".md").write_text(table, encoding="utf-8")
     draw(results, written.with_suffix(".png"))
     print(table)

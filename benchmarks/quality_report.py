@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from e4srec_hf.evaluation.metrics import user_metrics
 
 COLOURS = {"baseline": "#b8c2cc", "sasrec": "#dd8c3c", "e4srec": "#2b6cb0"}
+#: Of models that a reader is to find at once.
+OWN_COLOURS = {"e4srec-pretrained": "#2f855a", "e4srec-twin": "#9f7aea"}
 
 
 class PairedDifference(NamedTuple):
@@ -54,7 +56,8 @@ def paired_bootstrap(
 
 def markdown_table(results: Mapping[str, Mapping[str, Any]], columns: Sequence[tuple[str, str]]) -> str:
     """A row a model, a column a protocol and metric: the mean over the seeds ± their standard deviation."""
-    header = ["model", *(f"{metric.upper()}, {protocol}" for protocol, metric in columns), "NDCG@10, validation"]
+    header = ["model", *(f"{metric.upper()}, {protocol}" for protocol, metric in columns)]
+    header += ["NDCG@10, validation", "seconds of a run"]
     lines = [header, ["---"] * len(header)]
     for result in results.values():
         cells = []
@@ -62,9 +65,28 @@ def markdown_table(results: Mapping[str, Mapping[str, Any]], columns: Sequence[t
             value = result["test"][protocol][metric]
             spread = "" if value["spread"] is None else f" ± {_short(value['spread'])}"
             cells.append(_short(value["mean"]) + spread)
-        chosen = [run["validation"]["ndcg@10"] for run in result["runs"]]
-        lines.append([result["model"], *cells, _short(float(np.mean(chosen))) if chosen else ""])
+        chosen = [run["validation"]["ndcg@10"] for run in result["runs"] if run["validation"]]
+        seconds = float(np.mean([run["seconds"] for run in result["runs"]]))
+        lines.append([result["model"], *cells, _short(float(np.mean(chosen))) if chosen else "", f"{seconds:.0f}"])
+    return _as_table(lines)
+
+
+def difference_table(results: Mapping[str, Mapping[str, Any]], differences: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row a model that another one is compared with: how far that one is above it, and the 95% interval."""
+    lines = [["the pretrained base against", "HR@10", "NDCG@10"], ["---"] * 3]
+    for name, by_metric in differences.items():
+        values = [by_metric[metric] for metric in ("hr@10", "ndcg@10")]
+        cells = [f"{v['difference']:+.4f} [{v['low']:+.4f}, {v['high']:+.4f}]" for v in values]
+        lines.append([results[name]["model"], *cells])
+    return _as_table(lines)
+
+
+def _as_table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _colour(name: str, result: Mapping[str, Any]) -> str:
+    return OWN_COLOURS.get(name, COLOURS[result["kind"]])
 
 
 def _short(value: float) -> str:
@@ -80,8 +102,8 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         trained = [run for run in result["runs"] if run["curve"]]
         for run in trained:
             curve = [(entry["epoch"], entry["ndcg@10"]) for entry in run["curve"]]
-            style = "-" if name.endswith("-best") else ":"
-            curves.plot(*zip(*curve, strict=True), style, color=COLOURS[result["kind"]], linewidth=1)
+            style = "-" if name.endswith("-best") or name in OWN_COLOURS else ":"
+            curves.plot(*zip(*curve, strict=True), style, color=_colour(name, result), linewidth=1)
         if trained:
             curves.annotate(name, curve[-1], fontsize=7, xytext=(3, 0), textcoords="offset points", va="center")
     curves.set_title("NDCG@10 on validation, a line a seed", fontsize=10, loc="left")
@@ -104,7 +126,7 @@ def _bars(axes: Axes, results: Mapping[str, Mapping[str, Any]]) -> None:
         [result["model"] for result in results.values()],
         [value["mean"] for value in values],
         xerr=[value["spread"] or 0 for value in values],
-        color=[COLOURS[result["kind"]] for result in results.values()],
+        color=[_colour(name, result) for name, result in results.items()],
         error_kw={"linewidth": 1},
     )
     for place, value in enumerate(values):

@@ -5,7 +5,6 @@ folder is named after data, settings and seed, and not after the code: `run.json
 of other code is used with a warning.
 """
 
-import argparse
 import hashlib
 import json
 import logging
@@ -27,6 +26,7 @@ import peft
 import torch
 import transformers
 import yaml
+from bases import base_digest
 from filelock import FileLock
 
 import e4srec_hf
@@ -36,33 +36,13 @@ from e4srec_hf.data import build_item_tokenizer, catalogue_of, load_sequences
 TRAIN = Path(__file__).parent.parent / "examples" / "train.py"
 STATE = "trainer_state.json"
 #: What a run has from elsewhere than its settings.
-NO_SETTINGS = ("output_dir", "dataset", "seed", "overwrite", "rank_test", "resume_from_checkpoint")
+NO_SETTINGS = ("output_dir", "dataset", "seed", "overwrite", "rank_test", "resume_from_checkpoint", "base_model")
 #: Settings of the data: whoever changes them for an adapter changes them for its SASRec.
 OF_THE_DATA = ("max_history", "all_targets")
 #: Settings of the adapter's training in a recipe that SASRec's follows too.
 SHARED_WITH_SASREC = (*OF_THE_DATA, "exclude_seen", "lr_scheduler_type", "warmup_steps", "bf16")
 
 logger = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser, seeds: int) -> None:
-    """The arguments of whatever trains runs."""
-    parser.add_argument("--dataset", required=True, type=Path, help="A text file: a line a user, user item item …")
-    parser.add_argument("--seeds", type=int, default=seeds, help="How many; %(default)s by default.")
-    parser.add_argument("--jobs", type=int, help="Runs at a time; by default one a core, and one on an accelerator.")
-    parser.add_argument("--cache", type=Path, default=Path("outputs/quality"), help="Where runs are kept.")
-    parser.add_argument("--results", type=Path, default=Path("outputs/quality/results"), help="Folder to write to.")
-
-
-def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Find mistakes before anything is trained, and fill in what was left out."""
-    if not arguments.dataset.is_file():
-        parser.error(f"there is no file {arguments.dataset}")
-    if arguments.seeds < 1 or (arguments.jobs is not None and arguments.jobs < 1):
-        parser.error("--seeds and --jobs must be at least 1")
-    arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
-    arguments.jobs = arguments.jobs or (1 if arguments.device == "cuda" else os.cpu_count() or 1)
-    arguments.dataset, arguments.cache = arguments.dataset.absolute(), arguments.cache.absolute()
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -80,18 +60,22 @@ class Run:
         settings: Flags of train.py.
         seed: Of the weights, the order of the batches and dropout.
         vectors: Where an adapter has its item vectors from. ``None`` makes the run a SASRec.
+        base: What an adapter stands on; ``None`` is the small base that train.py makes.
     """
 
     dataset: Path
     settings: dict[str, Any]
     seed: int
     vectors: "Run | Path | None" = None
+    base: Path | None = None
 
     @cached_property
     def key(self) -> str:
         """Says what is trained: equal keys, equal runs."""
         vectors = self.vectors.key if isinstance(self.vectors, Run) else self.vectors and digest(self.vectors)
         content = [digest(self.dataset), self.settings, self.seed, vectors]
+        if self.base is not None:
+            content.append(base_digest(self.base))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -114,6 +98,8 @@ class Run:
             flags["item_embeddings"] = (
                 self.vectors.model_folder(cache) if isinstance(self.vectors, Run) else self.vectors
             )
+        if self.base is not None:
+            flags["base_model"] = self.base
         config = self.folder(cache) / "settings.yaml"
         given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         return [sys.executable, str(TRAIN), "--config", str(config), "--dataset", str(self.dataset), *given]
@@ -145,16 +131,21 @@ class Run:
             logger.warning(f"{folder} was trained by other code than this. Remove it to train it again.")
         return Trained(self, self.model_folder(cache), found["curve"], found["code"], found["seconds"])
 
-    def _train(self, cache: Path) -> float | None:
-        """Seconds that it took, ``None`` where it had been interrupted."""
+    def _train(self, cache: Path) -> float:
+        """Seconds that it took, without those after the last checkpoint before an interruption."""
         folder = self.folder(cache)
         (folder / "settings.yaml").write_text(yaml.safe_dump(self.settings, allow_unicode=True), encoding="utf-8")
         for checkpoint in folder.glob("**/checkpoint-*"):
             if not (checkpoint / STATE).is_file():  # written last: the run was interrupted before
                 shutil.rmtree(checkpoint)
-        resumes = any(folder.glob(f"**/{STATE}"))
-        how = ["--resume_from_checkpoint", "true"] if resumes else ["--overwrite", "true"]
-        begin = time.perf_counter()
+        states = [path.stat().st_mtime for path in folder.glob(f"**/{STATE}")]
+        how = ["--resume_from_checkpoint", "true"] if states else ["--overwrite", "true"]
+        clock, spent = folder / "clock.json", 0.0
+        if states and clock.is_file():
+            before = json.loads(clock.read_text(encoding="utf-8"))
+            spent = before["spent"] + max(max(states) - before["begin"], 0)
+        begin = time.time()  # as files are dated
+        clock.write_text(json.dumps({"spent": spent, "begin": begin}), encoding="utf-8")
         with (folder / "log.txt").open("a", encoding="utf-8") as log:
             code = subprocess.run(
                 # with one checkpoint the last epoch's goes at the end, and its log with it
@@ -167,7 +158,7 @@ class Run:
         if code:
             tail = (folder / "log.txt").read_text(encoding="utf-8").splitlines()[-15:]
             raise RuntimeError(f"{shlex.join(self.command(cache))}\nfailed with {code}:\n" + "\n".join(tail))
-        return None if resumes else time.perf_counter() - begin
+        return spent + time.time() - begin
 
 
 @dataclass(frozen=True)
@@ -179,14 +170,14 @@ class Trained:
         folder: The model, as `AutoModel` loads it.
         curve: An entry an epoch: ``epoch``, ``loss``, and ``hr@10`` and ``ndcg@10`` on validation.
         code: Digest of the code that trained it.
-        seconds: Wall time of the training process, whatever ran beside it; ``None`` where it was interrupted.
+        seconds: Wall time of the training process, whatever ran beside it.
     """
 
     run: Run
     folder: Path
     curve: list[dict[str, float]]
     code: str
-    seconds: float | None
+    seconds: float
 
     @property
     def best(self) -> dict[str, float]:
@@ -223,7 +214,14 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def make_run(dataset: Path, recipe: dict[str, Any], changes: dict[str, Any], seed: int, cache: Path) -> Run:
+def make_run(
+    dataset: Path,
+    recipe: dict[str, Any],
+    changes: dict[str, Any],
+    seed: int,
+    cache: Path,
+    base: Path | None = None,
+) -> Run:
     """A recipe with some changes as a run.
 
     Args:
@@ -234,6 +232,7 @@ def make_run(dataset: Path, recipe: dict[str, Any], changes: dict[str, Any], see
             the data is changed, or ``item_embeddings`` takes its place: a file, or ``random``.
         seed: Of both stages.
         cache: Where random item vectors are written.
+        base: What an adapter stands on; ``None`` is the small base that train.py makes.
 
     Raises:
         ValueError: If a setting is none of a recipe.
@@ -251,7 +250,7 @@ def make_run(dataset: Path, recipe: dict[str, Any], changes: dict[str, Any], see
     vectors: Run | Path = Run(dataset, sasrec, seed) if source is None else Path(source).absolute()
     if source == "random":
         vectors = random_vectors(dataset, sasrec["sasrec_hidden_size"], seed, cache)
-    return Run(dataset, {k: v for k, v in settings.items() if not k.startswith("sasrec_")}, seed, vectors)
+    return Run(dataset, {k: v for k, v in settings.items() if not k.startswith("sasrec_")}, seed, vectors, base)
 
 
 def without_defaults(settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from bases import described
+from command_line import add_arguments, check_arguments
 from measuring import write_result
-from runs import Trained, add_arguments, check_arguments, make_run, train_all
+from runs import Trained, make_run, train_all
 
 
 def combinations(trials: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -55,7 +57,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     search = yaml.safe_load(arguments.search.read_text(encoding="utf-8"))
     runs = [
-        (trial, make_run(arguments.dataset, search["start"], trial, seed, arguments.cache))
+        (trial, make_run(arguments.dataset, search["start"], trial, seed, arguments.cache, arguments.base_model))
         for seed in range(arguments.seeds)
         for trial in combinations(search["trials"])
     ]
@@ -65,7 +67,11 @@ def main() -> None:
         logging.info(f"{trained.run.kind} {trained.run.key}: {trained.best}")
     log = [log_entry(trial, finished[run.key]) for trial, run in runs]
     settings = argparse.Namespace(
-        dataset=arguments.dataset, device=arguments.device, results=arguments.results, start=search["start"]
+        dataset=arguments.dataset,
+        base=arguments.base_model and described(arguments.base_model),
+        device=arguments.device,
+        results=arguments.results,
+        start=search["start"],
     )
     write_result(f"search-{arguments.search.stem}", settings, {"trials": log})
     for entry in sorted(log, key=lambda entry: -entry["ndcg@10"]):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import NormalDist
 
@@ -13,11 +14,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from e4srec_hf.data import build_item_tokenizer, catalogue_of, leave_one_out, load_sequences
 from e4srec_hf.evaluation import ease
+from e4srec_hf.evaluation.item_transitions import GRID
 from e4srec_hf.evaluation.ranking import evaluate_ranking
+from e4srec_hf.training.tiny_base import make_tiny_base
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TINY = ["--layers", "1", "--hidden_size", "64"]
@@ -134,16 +138,17 @@ def recipe(tmp_path_factory):
 
 @pytest.mark.slow
 def test_quality_ranks_what_the_recipe_trains_and_trains_nothing_twice(log, recipe, tmp_path):
-    models = "popularity,ease,sasrec-best,e4srec-best,no-base,random-vectors"
+    models = "popularity,ease,item-transitions,sasrec-best,e4srec-best,no-base,random-vectors"
     flags = ["--dataset", log, "--config", recipe, "--models", models, "--seeds", 2, "--cache", tmp_path / "cache"]
     result = run("quality", *flags, results=tmp_path / "results")
     assert list(result["models"]) == models.split(",")
+    settings_of = {"popularity": set(), "ease": {"penalty"}, "item-transitions": GRID.keys()}
     for name, found in result["models"].items():
         hidden = found["test"]["seen hidden"]["hr@10"]
         assert hidden["mean"] == pytest.approx(sum(hidden["seeds"]) / len(hidden["seeds"]))
         for trained in found["runs"]:
-            if name == "ease":
-                assert trained["settings"]["penalty"] in ease.PENALTIES
+            if found["kind"] == "baseline":
+                assert trained["settings"].keys() == settings_of[name]
                 continue
             assert trained["validation"]["ndcg@10"] == max(epoch["ndcg@10"] for epoch in trained["curve"])
             assert len(trained["curve"]) == (3 if found["kind"] == "sasrec" else 2), name
@@ -168,6 +173,82 @@ def test_quality_ranks_what_the_recipe_trains_and_trains_nothing_twice(log, reci
     shutil.rmtree(tmp_path / "results")
     assert run("quality", *flags, results=tmp_path / "results")["models"] == result["models"]
     assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+@pytest.mark.slow
+def test_a_pretrained_base_stands_beside_its_random_twin(log, recipe, tmp_path):
+    base, cache = Path(make_tiny_base(tmp_path / "reader", hidden_size=32, seed=7)), tmp_path / "cache"
+    on_base = tmp_path / "on-base.yaml"
+    on_base.write_text(recipe.read_text().replace("tuning: full", "tuning: lora"))
+    models = "popularity,sasrec-best,e4srec-best,e4srec-twin,e4srec-pretrained"
+    flags = ["--dataset", log, "--config", recipe, "--pretrained-config", on_base, "--models", models, "--seeds", 2]
+    flags += ["--base-model", base, "--base-name", "Reader 1M", "--cache", cache]
+    result = run("quality", *flags, results=tmp_path / "results")
+    assert result["settings"]["base"]["name"] == "Reader 1M"
+    assert str(tmp_path) not in json.dumps(result)
+    of_twin, of_base = (result["models"][f"e4srec-{name}"] for name in ("twin", "pretrained"))
+    assert of_base["model"] == "E4SRec on Reader 1M"
+    assert of_twin["model"] == "E4SRec on the architecture of Reader 1M with random weights"
+    assert [run["settings"] for run in of_twin["runs"]] == [run["settings"] for run in of_base["runs"]]
+    assert [run["item_vectors"] for run in of_twin["runs"]] == [run["item_vectors"] for run in of_base["runs"]]
+
+    configs, weights = [], []
+    for name in ("e4srec-pretrained", "e4srec-twin"):
+        for trained in result["models"][name]["runs"]:
+            adapter = json.loads((cache / f"e4srec-{trained['key']}" / "config.json").read_text())
+            configs.append(json.loads((Path(adapter["base_model"]) / "config.json").read_text()))
+            weights.append(load_file(Path(adapter["base_model"]) / "model.safetensors"))
+    assert all(config == configs[0] for config in configs)
+    assert weights[0].keys() == weights[2].keys()
+    name = next(name for name in weights[0] if name.endswith("q_proj.weight"))
+    assert torch.equal(weights[0][name], weights[1][name])  # the base, for both seeds
+    assert len({w[name].sum().item() for w in weights}) == 3  # and two twins
+
+    differences = result["difference_of_pretrained_from"]
+    assert set(differences) == {"popularity", "sasrec-best", "e4srec-best", "e4srec-twin"}
+    means = {name: found["test"]["seen hidden"]["ndcg@10"]["mean"] for name, found in result["models"].items()}
+    for name, difference in differences.items():
+        expected = means["e4srec-pretrained"] - means[name]
+        assert difference["ndcg@10"]["difference"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_run_on_another_base_is_another_run_wherever_the_base_lies(log, recipe, tmp_path):
+    runs, settings = load("runs"), yaml.safe_load(recipe.read_text())
+    bases = [Path(make_tiny_base(tmp_path / str(seed), seed=seed)) for seed in range(2)]
+    shutil.copytree(bases[0], tmp_path / "moved")
+
+    def key(base):
+        return runs.make_run(log, settings, {}, 0, tmp_path, base).key
+
+    assert key(bases[0]) == key(tmp_path / "moved")
+    assert len({key(base) for base in (None, *bases)}) == 3
+    assert "--base_model" in runs.make_run(log, settings, {}, 0, tmp_path, bases[0]).command(tmp_path)
+    assert "--base_model" not in runs.make_run(log, settings, {}, 0, tmp_path).command(tmp_path)
+
+
+def test_movielens_is_prepared_into_the_cache(tmp_path):
+    as_text = load("raw_data").as_text
+    (tmp_path / "ml").mkdir()
+    generator = np.random.default_rng(0)
+    ratings = [(user, item, 3, int(generator.integers(1, 9999))) for user in range(1, 9) for item in range(1, 9)]
+    ratings += [(9, item, 5, 1) for item in range(1, 5)]  # a user with four ratings, and an item with two
+    ratings += [(1, 99, 5, 9999), (2, 99, 5, 9999)]
+    lines = ["\t".join(map(str, (user, item, stars, 880000000 + time))) for user, item, stars, time in ratings]
+    (tmp_path / "ml" / "u.data").write_text("\n".join(lines) + "\n")
+    (tmp_path / "cache").mkdir()
+    text = as_text(tmp_path / "ml", tmp_path / "cache")
+    assert text == tmp_path / "cache" / "ml.txt"
+    expected = {
+        str(user): [
+            str(item)
+            for _, item, _, _ in sorted((r for r in ratings if r[0] == user and r[1] != 99), key=lambda r: r[3])
+        ]
+        for user in range(1, 9)
+    }
+    assert {user: items for user, *items in map(str.split, text.read_text().splitlines())} == expected
+    assert as_text(text, tmp_path / "cache") == text
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        as_text(tmp_path / "cache", tmp_path / "cache")
 
 
 def test_ease_is_the_regression_of_each_item_on_the_others():
@@ -206,7 +287,7 @@ def test_the_papers_rows_take_nothing_from_a_recipe_that_the_paper_did_not_do(da
     quality, runs = load("quality"), load("runs")
     recipe = runs.read_recipe(BENCHMARKS.parent / "examples" / "configs" / f"{data}.yaml")
     for name in ("e4srec-paper", "sasrec-bce"):
-        planned = runs.make_run(log, recipe, quality.MODELS[name][1], 0, tmp_path)
+        planned = runs.make_run(log, recipe, quality.MODELS[name].changes, 0, tmp_path)
         for stage in (planned, planned.vectors) if planned.vectors else (planned,):
             assert not {"shuffle_histories", "sasrec_shuffle_histories"} & stage.settings.keys(), name
             assert name == "sasrec-bce" or "all_targets" not in stage.settings
@@ -254,12 +335,16 @@ def test_an_interrupted_run_goes_on_from_its_last_whole_checkpoint(log, recipe, 
         return subprocess.CompletedProcess(command, 137)
 
     monkeypatch.setattr(runs.subprocess, "run", cut)
+    begin = time.time()
     with pytest.raises(RuntimeError, match="failed with 137"):
         whole.train(tmp_path / "cut")
     assert not (folder / "run.json").exists()
+    last_saved = max(path.stat().st_mtime for path in folder.glob("sasrec/*/trainer_state.json"))
     monkeypatch.setattr(runs.subprocess, "run", kept)
     resumed = whole.train(tmp_path / "cut")
-    assert resumed.seconds is None
+    clock = json.loads((folder / "clock.json").read_text())
+    assert clock["spent"] == pytest.approx(last_saved - begin, abs=1)  # as far as it went, and no more
+    assert clock["spent"] < resumed.seconds < time.time() - begin
     assert resumed.curve == expected.curve
     weights = [(found.folder / "model.safetensors").read_bytes() for found in (expected, resumed)]
     assert weights[0] == weights[1]
@@ -323,6 +408,8 @@ def test_mistakes_are_found_before_anything_is_trained(log, tmp_path):
         ("quality", ["--dataset", log], "there is no recipe"),
         ("quality", ["--dataset", log, "--models", "e4srec"], "there is no model e4srec; there are popularity"),
         ("quality", ["--dataset", log, "--seeds", 0], "must be at least 1"),
+        ("quality", ["--dataset", log, "--models", "e4srec-twin"], "e4srec-twin need a pretrained base"),
+        ("quality", ["--dataset", log, "--base-model", tmp_path], "is no folder with a config.json"),
         ("search", ["--dataset", log, "--search", tmp_path / "none.yaml"], "there is no file"),
     ):
         command = [sys.executable, str(BENCHMARKS / f"{script}.py"), "--cache", str(tmp_path / "cache")]

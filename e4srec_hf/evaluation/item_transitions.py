@@ -128,12 +128,26 @@ def _sums(values: Tensor, places: Tensor, size: int) -> Tensor:
 
 
 def best_item_transitions(
-    train: Dataset, validation: Dataset, tokenizer: PreTrainedTokenizerBase, device: str = "cpu"
+    train: Dataset,
+    validation: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    device: str = "cpu",
+    *,
+    users: int = 4000,
 ) -> tuple[ItemTransitions, dict[str, float]]:
     """The walk with the best settings on validation, and a dictionary of these and its metrics there.
 
     One setting after the other takes the best value of `GRID`, the others being held, until a round changes none.
+
+    Args:
+        train: Rows with ``item_ids``.
+        validation: Rows whose last item is the target.
+        tokenizer: The item tokenizer.
+        device: Where it computes.
+        users: If there are more, so many of them are drawn to choose the settings; the metrics are those of all.
     """
+    drawn = validation.shuffle(seed=0).select(range(min(users, len(validation))))
+    batch_size = min(max(SCORES_AT_A_TIME // len(tokenizer), 1), 256)
     rows, size = TokenRows.of_column(tokenizer, train, "item_ids"), len(tokenizer)
     counts = torch.bincount(torch.from_numpy(rows.tokens), minlength=size).float().to(device)
 
@@ -142,17 +156,17 @@ def best_item_transitions(
         return ItemTransitions(step_chances(weights, settings.backward, settings.discount), counts, settings)
 
     @cache
-    def metrics_of(settings: TransitionSettings) -> dict[str, float]:
-        batch_size = min(max(SCORES_AT_A_TIME // size, 1), 256)
-        metrics = evaluate_ranking(make(settings), validation, tokenizer, batch_size=batch_size).metrics
-        found = {name: metrics[name].value for name in ("hr@10", "ndcg@10")}
-        logger.info(f"Item transitions: {found} {settings}")
-        return found
+    def ndcg_of(settings: TransitionSettings) -> float:
+        report = evaluate_ranking(make(settings), drawn, tokenizer, batch_size=batch_size)
+        logger.info(f"Item transitions: {report.metrics['ndcg@10'].value:.4f} {settings}")
+        return report.metrics["ndcg@10"].value
 
     best, before = TransitionSettings(), None
     while best != before:
         before = best
         for name, values in GRID.items():
             options = [best, *(best._replace(**{name: value}) for value in values)]  # of equals, what it was
-            best = max(options, key=lambda settings: metrics_of(settings)["ndcg@10"])
-    return make(best), best._asdict() | metrics_of(best)
+            best = max(options, key=ndcg_of)
+    model = make(best)
+    metrics = evaluate_ranking(model, validation, tokenizer, batch_size=batch_size).metrics
+    return model, best._asdict() | {name: metrics[name].value for name in ("hr@10", "ndcg@10")}

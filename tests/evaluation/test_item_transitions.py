@@ -105,6 +105,8 @@ def test_the_settings_are_those_that_no_single_change_betters_on_validation():
     rows = sequences(60, seed=1)
     train, validation = Dataset.from_dict({"item_ids": rows}), Dataset.from_dict({"item_ids": sequences(80, seed=2)})
     model, chosen = best_item_transitions(train, validation, items)
+    few, _ = best_item_transitions(train, validation, items, users=20)
+    assert few.settings != model.settings
 
     def ndcg(settings):
         return evaluate_ranking(make(rows, settings), validation, items).metrics["ndcg@10"].value
