@@ -113,13 +113,14 @@ class Run:
             if not done.is_file():
                 seconds = self._train(cache)
                 states = {int(path.parent.name.split("-")[1]): path for path in folder.glob(f"**/{STATE}")}
-                curve = learning_curve(json.loads(states[max(states)].read_text(encoding="utf-8"))["log_history"])
+                log = json.loads(states[max(states)].read_text(encoding="utf-8"))["log_history"]
                 content = {
                     "settings": self.settings,
                     "seed": self.seed,
                     "code": code_digest(),
                     "seconds": seconds,
-                    "curve": curve,
+                    "first_loss": next(entry["loss"] for entry in log if "loss" in entry),
+                    "curve": learning_curve(log),
                 }
                 part = folder / ".run.json.part"
                 part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -129,7 +130,8 @@ class Run:
         found = json.loads(done.read_text(encoding="utf-8"))
         if found["code"] != code_digest():
             logger.warning(f"{folder} was trained by other code than this. Remove it to train it again.")
-        return Trained(self, self.model_folder(cache), found["curve"], found["code"], found["seconds"])
+        first_loss = found.get("first_loss", found["curve"][0]["loss"])
+        return Trained(self, self.model_folder(cache), found["curve"], first_loss, found["code"], found["seconds"])
 
     def _train(self, cache: Path) -> float:
         """Seconds that it took, without those after the last checkpoint before an interruption."""
@@ -169,6 +171,7 @@ class Trained:
         run: What was trained.
         folder: The model, as `AutoModel` loads it.
         curve: An entry an epoch: ``epoch``, ``loss``, and ``hr@10`` and ``ndcg@10`` on validation.
+        first_loss: The first that was logged: of an epoch, or of a step with ``logging_first_step``.
         code: Digest of the code that trained it.
         seconds: Wall time of the training process, whatever ran beside it.
     """
@@ -176,6 +179,7 @@ class Trained:
     run: Run
     folder: Path
     curve: list[dict[str, float]]
+    first_loss: float
     code: str
     seconds: float
 
