@@ -30,7 +30,7 @@ ROOMS = {
     "cards": {"evaluation", "data", "modeling", "files", "errors", "version"},
     "preparation": {"cards", "data", "modeling", "files", "version"},
     "hub": {"cards", "evaluation", "data", "modeling", "files", "errors", "version"},
-    "catalogue": {"data", "modeling"},
+    "catalogue": {"data", "modeling", "files"},
     "training": {
         "errors",
         "hub",

@@ -1,6 +1,6 @@
 """A catalogue that changes without retraining: items are added at its end, retired and restored."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from ..data.item_ids import UNUSABLE
 from ..data.item_tokenizer import check_vocabulary, extend_item_tokenizer, item_token_ids, refuse_ids
 from ..modeling import E4SRecModel, SASRecModel
 from ..modeling.catalogue_checks import check_finite
 from ..modeling.histories import FIRST_ITEM_ID
 from .head_fit import HeadFit, fit_rows
+from .titles import Encoder, read_titles, rows_of_titles, titles_beside
 
 logger = logging.get_logger(__name__)
 
@@ -22,7 +24,8 @@ class GrownCatalogue(NamedTuple):
 
     Attributes:
         tokenizer: The item tokenizer with the new items; the old one does not fit the model any more.
-        fit: How well item vectors predict the rows of a linear head; ``None`` if items are scored by their vectors.
+        fit: How well the item vectors, or the titles, predict what items are scored by: rows of a linear head, or item
+            vectors. ``None`` if items are scored by vectors that were given.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -30,13 +33,26 @@ class GrownCatalogue(NamedTuple):
 
 
 def add_items(
-    model: E4SRecModel | SASRecModel, tokenizer: PreTrainedTokenizerBase, raw_ids: Iterable[str], vectors: Any
+    model: E4SRecModel | SASRecModel,
+    tokenizer: PreTrainedTokenizerBase,
+    raw_ids: Iterable[str],
+    vectors: Any = None,
+    *,
+    titles: Iterable[str] | None = None,
+    catalogue_titles: Mapping[str, str] | None = None,
+    encode: Encoder | None = None,
 ) -> GrownCatalogue:
     """Add items at the end of the catalogue of a trained model. Scores of the old ones stay as they were, to the bit.
 
-    If items are scored by their vectors (SASRec, and E4SRec with the tied head) nothing more is needed. A linear head
-    gets rows that are fitted by least squares, see [`HeadFit`]: read ``fit.r2_held_out`` before you use it. The fit
-    uses the rows that the head had before it grew for the first time, without those of retired items.
+    **With vectors.** If items are scored by their vectors (SASRec, and E4SRec with the tied head) nothing more is
+    needed. A linear head gets rows that are fitted by least squares, see [`HeadFit`]: read ``fit.r2_held_out`` before
+    you use it. The fit uses the rows that the head had before it grew for the first time, without those of retired
+    items.
+
+    **With titles.** Items that nobody has touched have no vectors yet. A ridge regression from the titles of the same
+    items to their vectors predicts them, and the rows of a linear head likewise. The penalty is chosen by the exact
+    leave-one-out error; ``fit`` says how well it does. The base reads the titles, as it was before LoRA. Save the model
+    with the new titles: `save_trained(model, tokenizer, folder, titles=…)`.
 
     The model is changed in place: do not recommend meanwhile. After an error, nothing is changed. Save and push the
     model with the new tokenizer. To train it further, make a new trainer, and empty ``grown_from`` of its config
@@ -48,13 +64,19 @@ def add_items(
         raw_ids: The new ids, each once.
         vectors: ``(new, item dimension)`` their item vectors, a tensor or an array, from the same source as the item
             table. If the table was trained with the model (``train_item_embeddings``), that is the trained table.
+        titles: Their titles, in the order of ``raw_ids``, instead of vectors.
+        catalogue_titles: Raw id to title of the items that the model has, where they have one; by default those in
+            ``item_titles.json`` where the model was saved or loaded.
+        encode: What turns a list of titles into ``(titles, any width)`` vectors; by default `text_vectors` with the
+            model's base.
 
     Returns:
-        [`GrownCatalogue`]: the new item tokenizer and, for a linear head, the fit.
+        [`GrownCatalogue`]: the new item tokenizer and how good the fit is.
 
     Raises:
         ValueError: If the tokenizer is not the model's, an id comes twice, is in the catalogue already or cannot be an
-            id, the vectors hold NaN or have the wrong shape, or a linear head has no finite rows to fit.
+            id, not exactly one of vectors and titles is given, the vectors hold NaN or have the wrong shape, there are
+            no titles to learn from or nothing to read them with, or there are no finite rows to fit.
         TypeError: If the model is not of this package.
     """
     _check_pair(model, tokenizer)
@@ -63,19 +85,31 @@ def add_items(
     if known := [item for item in ids if isinstance(item, str) and item in retired]:
         refuse_ids("are retired, restore_items brings them back as they were", known)
     grown = extend_item_tokenizer(tokenizer, ids)
+    if (vectors is None) == (titles is None):
+        raise ValueError("Give the vectors of the new items or their titles, one of the two.")
+    linear = isinstance(model, E4SRecModel) and model.config.head == "linear"
     table = model.item_embeddings.weight
-    vectors = _checked_vectors(vectors, len(ids), table.shape[1])
-    fit = None
-    if isinstance(model, E4SRecModel) and model.config.head == "linear":
-        rows, fit = _fit_to_trained_rows(model, vectors)
-        head = _with_rows(model.score.weight, rows)
-        table = _with_rows(table, vectors)
-        model.score.weight, model.score.out_features = head, len(head)
+    fit = rows = None
+    if titles is None:
+        vectors = _checked_vectors(vectors, len(ids), table.shape[1])
+        if linear:
+            rows, fit = _fit_to_trained_rows(model, vectors)
     else:
-        table = _with_rows(table, vectors)
-    model.item_embeddings.weight, model.item_embeddings.num_embeddings = table, len(table)
+        new_titles = _checked_titles(titles, len(ids))
+        catalogue_titles = titles_beside(model) if catalogue_titles is None else catalogue_titles
+        trained = _trained_items(model)
+        names = dict(zip(trained, tokenizer.convert_ids_to_tokens(trained), strict=True))
+        read = read_titles(model, names, new_titles, catalogue_titles, encode)
+        vectors, fit = rows_of_titles(read, table)
+        if linear:
+            rows, fit = rows_of_titles(read, model.score.weight)
+    longer = _with_rows(table, vectors)
+    if rows is not None:
+        head = _with_rows(model.score.weight, rows)
+        model.score.weight, model.score.out_features = head, len(head)
+    model.item_embeddings.weight, model.item_embeddings.num_embeddings = longer, len(longer)
     model.config.grown_from = [*model.config.grown_from, model.config.vocab_size]
-    model.config.vocab_size = len(table)
+    model.config.vocab_size = len(longer)
     return GrownCatalogue(grown, fit)
 
 
@@ -166,13 +200,35 @@ def _checked_vectors(vectors: Any, n_items: int, width: int) -> Tensor:
     return vectors
 
 
-@torch.no_grad()
-def _fit_to_trained_rows(model: E4SRecModel, vectors: Tensor) -> tuple[Tensor, HeadFit]:
-    """Rows of the head for new vectors. Rows that were fitted themselves would say how well a fit fits itself."""
+def _checked_titles(titles: Iterable[str], n_items: int) -> list[str]:
+    if isinstance(titles, str):
+        raise ValueError(f"titles must be a list of titles; this is one title: {titles!r}")
+    listed = list(titles)
+    if len(listed) != n_items:
+        raise ValueError(
+            f"There are {len(listed)} titles for {n_items} new item(s): one each, in the order of raw_ids."
+        )
+    for place, title in enumerate(listed):
+        if not isinstance(title, str) or not title.strip() or UNUSABLE.search(title):
+            raise ValueError(
+                f"titles, number {place + 1}: {title!r} is blank, no text, or has control characters. An item "
+                "without a title needs vectors."
+            )
+    return listed
+
+
+def _trained_items(model: E4SRecModel | SASRecModel) -> list[int]:
+    """Tokens of items that are not retired and were trained: not of those that were added later."""
     config = model.config
     end = config.grown_from[0] if config.grown_from else config.vocab_size
     retired = set(config.retired_items)
-    trained = [item for item in range(FIRST_ITEM_ID, end) if item not in retired]
+    return [item for item in range(FIRST_ITEM_ID, end) if item not in retired]
+
+
+@torch.no_grad()
+def _fit_to_trained_rows(model: E4SRecModel, vectors: Tensor) -> tuple[Tensor, HeadFit]:
+    """Rows of the head for new vectors. Rows that were fitted themselves would say how well a fit fits itself."""
+    trained = _trained_items(model)
     if not trained:
         raise ValueError("The head has no trained row of an item that is not retired: there is nothing to fit.")
     rows, fit = fit_rows(model.item_embeddings.weight[trained], model.score.weight[trained], vectors)
@@ -180,9 +236,9 @@ def _fit_to_trained_rows(model: E4SRecModel, vectors: Tensor) -> tuple[Tensor, H
         raise ValueError(
             "The rows of the head or the item vectors hold NaN or infinity: nothing can be fitted to them."
         )
-    if fit.n_items < config.item_embedding_dim + 2:
+    if fit.n_items < model.config.item_embedding_dim + 2:
         logger.warning(
-            f"The rows of the head are fitted to {fit.n_items} items with vectors of {config.item_embedding_dim} "
+            f"The rows of the head are fitted to {fit.n_items} items with vectors of {model.config.item_embedding_dim} "
             "dimensions: any rows would fit, and nothing tells how good those of the new items are."
         )
     return rows, fit

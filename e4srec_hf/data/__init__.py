@@ -16,6 +16,7 @@ from .sequences import (
 )
 from .splits import cut_into_segments, leave_one_out
 from .streaming import StreamedSequences
+from .texts import text_vectors
 
 __all__ = [
     "DemoWorld",
@@ -36,6 +37,7 @@ __all__ = [
     "read_sequences",
     "sequences_from_table",
     "sequences_sha256",
+    "text_vectors",
     "tokenize_histories",
     "with_candidates",
     "with_sampled_negatives",

@@ -15,7 +15,7 @@ import pyarrow as pa
 #: Characters that no id may have, as a regular expression for Python, Arrow and DuckDB: NUL and the other controls.
 CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x9f]"
 #: Halves of a surrogate pair are no text either: JSON can write them, UTF-8 cannot.
-_UNUSABLE = re.compile(CONTROL_CHARACTERS + "|[\ud800-\udfff]")
+UNUSABLE = re.compile(CONTROL_CHARACTERS + "|[\ud800-\udfff]")
 #: What to do about ids that are refused.
 RULE = "an id is text or a whole number"
 
@@ -32,9 +32,9 @@ def as_ids(values: Iterable[Any]) -> list[str]:
     ids = [value if type(value) is str else str(value) if type(value) is int else _as_text(value) for value in values]
     if not all(map(str.strip, ids)):
         raise ValueError(f"an id is empty or blank; {RULE}")
-    if _UNUSABLE.search("".join(ids)):
+    if UNUSABLE.search("".join(ids)):
         raise ValueError(
-            f"the id {next(filter(_UNUSABLE.search, ids))!r} has control characters or halves of characters"
+            f"the id {next(filter(UNUSABLE.search, ids))!r} has control characters or halves of characters"
         )
     return ids
 

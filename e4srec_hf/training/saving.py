@@ -1,6 +1,7 @@
 """Saving a trained model: weights, config, code, item tokenizer and card in one folder."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -8,14 +9,26 @@ from transformers import PreTrainedTokenizerBase
 from ..cards.callback import refresh_model_card
 from ..data.item_tokenizer import check_vocabulary
 from ..evaluation.fingerprint import folder_fingerprint
-from ..files import CARD_NAME
+from ..files import CARD_NAME, TITLES_NAME, read_json, write_json
 from ..modeling.saving import AtomicSaveMixin
 
 
-def save_trained(model: AtomicSaveMixin, tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]) -> None:
+def save_trained(
+    model: AtomicSaveMixin,
+    tokenizer: PreTrainedTokenizerBase,
+    directory: str | os.PathLike[str],
+    *,
+    titles: Mapping[str, str] | None = None,
+) -> None:
     """Write a model with its item tokenizer to a folder that `AutoModel` and `AutoTokenizer` load.
 
     The model card is written if there is none, or if weights or catalogue have changed.
+
+    Args:
+        model: The model.
+        tokenizer: Its item tokenizer.
+        directory: The folder.
+        titles: Raw id to title, for items that have one. Titles where the model was saved or loaded are kept.
 
     Raises:
         ValueError: If the tokenizer does not fit the model.
@@ -23,7 +36,11 @@ def save_trained(model: AtomicSaveMixin, tokenizer: PreTrainedTokenizerBase, dir
     check_vocabulary(tokenizer, model.config.vocab_size)
     has_card = Path(directory, CARD_NAME).is_file()
     before = folder_fingerprint(directory) if has_card else None
+    beside = model.file_beside(TITLES_NAME)
+    known = {**({} if beside is None else read_json(beside)), **(titles or {})}
     model.save_pretrained(directory, tokenizer=tokenizer)
+    if known:
+        write_json(Path(directory, TITLES_NAME), known)
     if not has_card or (before is not None and before != folder_fingerprint(directory)):
         refresh_model_card(directory, tokenizer=tokenizer)
     model.config.name_or_path = os.path.abspath(directory)  # a push finds tokenizer and card there
