@@ -28,7 +28,8 @@ def base_digest(base: Path) -> str:
 
 def described(base: Path, name: str | None = None) -> dict[str, Any]:
     """A base in a result, without its place on this machine."""
-    config = AutoConfig.from_pretrained(source(base)[0], **source(base)[1])
+    name_or_path, how = source(base)
+    config = AutoConfig.from_pretrained(name_or_path, **how).get_text_config()
     return {
         "name": name or base.stem,
         "model_type": config.model_type,

@@ -43,7 +43,9 @@ def measure(dataset: str) -> dict[str, float]:
 
     found: dict[str, float] = {}
     for layers, width, n_users, n_trained in SHAPES:
-        settings = argparse.Namespace(dataset=dataset, layers=layers, hidden_size=width, head="linear", device="cpu")
+        settings = argparse.Namespace(
+            dataset=dataset, layers=layers, hidden_size=width, head="linear", device="cpu", base_model=None
+        )
         world = make_world(settings)
         model: Any = world.model.eval()
         trained_by = model.reader

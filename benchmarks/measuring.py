@@ -12,8 +12,16 @@ from typing import Any
 import peft
 import torch
 import transformers
+from bases import described, source
 from datasets import Dataset, disable_progress_bars
-from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from e4srec_hf import E4SRecModel
 from e4srec_hf.cards.facts import device_name
@@ -28,9 +36,10 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class World:
-    """A data set and a model on a base with random weights."""
+    """A data set, a model, and the base alone that it stands on."""
 
     model: E4SRecModel
+    base: PreTrainedModel
     items: PreTrainedTokenizerBase
     train: Dataset
     test: Dataset
@@ -44,23 +53,43 @@ def add_arguments(parser: argparse.ArgumentParser, *, layers: int, hidden_size: 
     parser.add_argument("--layers", type=int, default=layers)
     parser.add_argument("--hidden_size", type=int, default=hidden_size)
     parser.add_argument("--head", default="linear", choices=["linear", "tied"])
+    parser.add_argument(
+        *("--base-model", "--base_model"), type=Path, help="A base, a folder or a GGUF file, instead of a random Llama."
+    )
+    parser.add_argument("--base-name", "--base_name", help="What the result calls it; by default the folder's name.")
 
 
 def make_world(arguments: argparse.Namespace) -> World:
-    """A Llama and LoRA r 16 on its MLP, the paper's prompt, item vectors of width 64; all weights are random."""
+    """LoRA r 16 on the MLP of the base that is given, or of a random Llama; the paper's prompt, item vectors of 64."""
     disable_progress_bars()
     torch.manual_seed(0)
     sequences = load_sequences(arguments.dataset)
     items = build_item_tokenizer(catalogue_of(sequences))
     splits = leave_one_out(sequences)
-    tokenizer = train_byte_level_tokenizer()
-    base = LlamaModel(llama_config(len(tokenizer), arguments.layers, arguments.hidden_size))
+    if arguments.base_model is None:
+        tokenizer = train_byte_level_tokenizer()
+        base: PreTrainedModel = LlamaModel(llama_config(len(tokenizer), arguments.layers, arguments.hidden_size))
+    else:
+        name, how = source(arguments.base_model)
+        tokenizer = AutoTokenizer.from_pretrained(name, **how)
+        base = AutoModel.from_pretrained(name, dtype=torch.float32, **how)
+        arguments.base = described(arguments.base_model, arguments.base_name)
+        arguments.layers, arguments.hidden_size = arguments.base["layers"], arguments.base["hidden_size"]
     model = E4SRecModel.from_base(base, torch.randn(len(items), 64), tokenizer=tokenizer, head=arguments.head)
     with torch.no_grad():  # fresh LoRA does nothing
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
                 torch.nn.init.normal_(parameter, std=0.02)
-    return World(prepare_for_training(model.to(arguments.device)), items, splits["train"], splits["test"])
+    model = prepare_for_training(model.to(arguments.device))
+    return World(model, base.to(arguments.device).eval(), items, splits["train"], splits["test"])
+
+
+def shape_of(arguments: argparse.Namespace, usual: str) -> str:
+    """What the name of a result says of a base that is not the usual one."""
+    if arguments.base_model is not None:
+        return f"-{arguments.base['name']}".lower().replace(" ", "-")
+    shape = f"{arguments.layers}x{arguments.hidden_size}"
+    return "" if shape == usual else f"-{shape}"
 
 
 def llama_config(vocab_size: int, layers: int, hidden_size: int) -> LlamaConfig:
@@ -97,12 +126,14 @@ def synchronize(device: torch.device | str) -> None:
 
 
 def seconds(run: Callable[[], Any], device: torch.device | str = "cpu") -> float:
-    """How long a call takes."""
+    """How long a call takes; on one thread of a CPU its CPU time, which other work on the machine leaves alone."""
+    alone = torch.device(device).type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     run()
     synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def resident_bytes(which: str = "VmRSS") -> int:
@@ -149,7 +180,8 @@ def write_result(name: str, arguments: argparse.Namespace, figures: dict[str, An
     Returns:
         The file.
     """
-    settings = {key: value for key, value in vars(arguments).items() if key not in ("dataset", "results")}
+    left_out = ("dataset", "results", "base_model", "base_name")
+    settings = {key: value for key, value in vars(arguments).items() if key not in left_out}
     if "dataset" in arguments:
         settings["dataset"] = Path(arguments.dataset).name
     content = {"settings": settings, "hardware": hardware(arguments.device), **figures}

@@ -1,9 +1,11 @@
 """Users a second of `recommend` in batches, against one user at a time without a kept instruction.
 
     python benchmarks/recommend_throughput.py --dataset Beauty.txt
+    python benchmarks/recommend_throughput.py --dataset Beauty.txt --base-model gemma-3-270m --users 512 --alone 32
 
 One user at a time is what the reference code does: the whole prompt again for each. The base has the shape of the one
-in examples/configs/beauty.yaml; ``--layers`` and ``--hidden_size`` take another.
+in examples/configs/beauty.yaml; ``--layers`` and ``--hidden_size`` take another, ``--base-model`` a pretrained one. The
+cost of a recommendation is also told in forward passes of the base alone, without LoRA, over as many tokens.
 """
 
 import argparse
@@ -13,12 +15,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from measuring import add_arguments, make_world, seconds, spread_sample, write_result
+from measuring import add_arguments, make_world, seconds, shape_of, spread_sample, write_result
 
 from e4srec_hf.data import tokenize_histories
 from e4srec_hf.modeling.reading import PlainReader
 from e4srec_hf.serving import merge_adapter
 from e4srec_hf.training.packed_reading import ReferenceReader
+
+BASE_ALONE = "base alone, one forward pass a user"
 
 
 def main() -> None:
@@ -52,12 +56,22 @@ def main() -> None:
         with nullcontext() if plain else model.kept_instruction():
             found["alone"] = [model.recommend(**single) for single in singles]
 
+    prompt = len(model.instruction_ids) + len(model.response_ids)
+    tokens = [prompt + int(single["attention_mask"][:, -model.config.max_history :].sum()) for single in singles]
+    read = [torch.randn(1, length, arguments.hidden_size, device=arguments.device) for length in tokens]
+
+    @torch.no_grad()
+    def base_alone(plain: bool) -> None:
+        for vectors in read:
+            world.base(inputs_embeds=vectors, use_cache=False)
+
     found: dict[str, Any] = {}
     ways: dict[str, tuple[Callable[[bool], None], bool, int]] = {
         "in batches": (together, False, len(histories)),
         "in batches, instruction read for each": (together, True, len(histories)),
         "alone, instruction kept": (alone, False, len(some)),
         "alone": (alone, True, len(some)),
+        BASE_ALONE: (base_alone, True, len(some)),
     }
     times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(1 + arguments.rounds):
@@ -69,17 +83,17 @@ def main() -> None:
     ids = torch.cat([one.item_ids for one in found["alone"]])
     scores = torch.cat([one.scores for one in found["alone"]])
     per_second = {way: len(taken) / sum(taken) for way, taken in times.items()}
-    shape = f"{arguments.layers}x{arguments.hidden_size}"
     write_result(
-        "recommend_throughput" + ("" if shape == "2x128" else f"-{shape}"),
+        "recommend_throughput" + shape_of(arguments, "2x128"),
         arguments,
         {
             "prompt_tokens": [len(model.instruction_ids), len(model.response_ids)],
             "users_per_second": per_second,
-            "in_batches_against": {way: per_second["in batches"] / per_second[way] for way in list(times)[1:]},
+            "in_batches_against": {way: per_second["in batches"] / per_second[way] for way in list(times)[1:-1]},
+            "forward_passes_of_the_base": {way: per_second[BASE_ALONE] / per_second[way] for way in list(times)[:-1]},
             "in_batches_against_each_round": {
                 way: [slow / fast for slow, fast in zip(times[way], times["in batches"], strict=True)]
-                for way in list(times)[1:]
+                for way in list(times)[1:-1]
             },
             "users_compared": len(some),
             "users_with_identical_recommendations": int((ids == best.item_ids[some]).all(dim=1).sum()),

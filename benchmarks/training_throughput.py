@@ -1,6 +1,7 @@
 """Targets a second of packed training against one row for each target, and how far their numbers are apart.
 
     python benchmarks/training_throughput.py --dataset Beauty.txt
+    python benchmarks/training_throughput.py --dataset Beauty.txt --base-model gemma-3-270m --targets_per_batch 16
 
 Both ways train the same model on the same targets with AdamW. They take turns, so that each is measured right after
 the other; the first round is for warming up. One row for each target is what the reference code does: the whole prompt
@@ -8,12 +9,14 @@ and the history before the target, so many targets a batch.
 """
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import torch
-from measuring import World, add_arguments, make_world, seconds, spread_sample, write_result
+from measuring import World, add_arguments, make_world, seconds, shape_of, spread_sample, write_result
 from torch import Tensor
 
 from e4srec_hf.data import SequenceCollator
@@ -83,6 +86,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="The users are dealt out to so many rounds.")
     parser.add_argument("--users_per_batch", type=int, default=64)
     parser.add_argument("--targets_per_batch", type=int, nargs="+", default=[4, 8, 16, 32])
+    parser.add_argument(
+        "--plain_batches", type=int, help="At most so many batches of one row a target; all by default."
+    )
     arguments = parser.parse_args()
     world = make_world(arguments)
     collate = SequenceCollator(world.items, "all", max_history=world.model.config.max_history)
@@ -93,6 +99,7 @@ def main() -> None:
 
     packing = world.model.reader
     apart = differences(world, collate(parts[0][::8]), arguments.device)
+    #: Seconds a target, packed and one row a target, of each round.
     times: dict[int, list[tuple[float, float]]] = {size: [] for size in arguments.targets_per_batch}
     n_targets = []
     for part in [parts[0], *parts]:
@@ -100,24 +107,25 @@ def main() -> None:
         packed = [collate(part[start : start + step]) for start in range(0, len(part), step)]
         for size in times:
             taken = []
-            for reader, batches in ((packing, packed), (ReferenceReader(), list(one_row_a_target(whole, size)))):
+            plain = list(itertools.islice(one_row_a_target(whole, size), arguments.plain_batches))
+            for reader, batches in ((packing, packed), (ReferenceReader(), plain)):
                 world.model.reader = reader
-                taken.append(seconds(partial(train, world, batches, optimizer, arguments.device), arguments.device))
+                spent = seconds(partial(train, world, batches, optimizer, arguments.device), arguments.device)
+                taken.append(spent / sum(int((batch["labels"] > 0).sum()) for batch in batches))
             times[size].append((taken[0], taken[1]))
         n_targets.append(int((whole["labels"] > 0).sum()))
     measured = {size: pairs[1:] for size, pairs in times.items()}
-    targets = sum(n_targets[1:])
-    seconds_packed = {size: sum(packed for packed, _ in pairs) for size, pairs in measured.items()}
-    seconds_plain = {size: sum(plain for _, plain in pairs) for size, pairs in measured.items()}
-    per_second = {"packed": targets * len(measured) / sum(seconds_packed.values())}
-    per_second |= {name_of(size): targets / taken for size, taken in seconds_plain.items()}
+    seconds_packed = {size: fmean(packed for packed, _ in pairs) for size, pairs in measured.items()}
+    seconds_plain = {size: fmean(plain for _, plain in pairs) for size, pairs in measured.items()}
+    per_second = {"packed": 1 / fmean(seconds_packed.values())}
+    per_second |= {name_of(size): 1 / taken for size, taken in seconds_plain.items()}
     best = min(seconds_plain, key=lambda size: seconds_plain[size])
     write_result(
-        "training_throughput",
+        "training_throughput" + shape_of(arguments, "4x512"),
         arguments,
         {
             "prompt_tokens": [len(world.model.instruction_ids), len(world.model.response_ids)],
-            "targets": targets,
+            "targets": sum(n_targets[1:]),
             "targets_per_second": per_second,
             "packed_against": {name_of(size): seconds_plain[size] / seconds_packed[size] for size in measured},
             "packed_against_each_round": {

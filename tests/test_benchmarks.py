@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import NormalDist
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
+from e4srec_hf import E4SRecModel
 from e4srec_hf.data import build_item_tokenizer, catalogue_of, leave_one_out, load_sequences
 from e4srec_hf.evaluation import ease
 from e4srec_hf.evaluation.item_transitions import GRID
@@ -68,9 +70,25 @@ def test_training_throughput_compares_equal_numbers(log, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_base_that_is_given_is_measured_on_some_of_the_targets(log, tmp_path):
+    base = make_tiny_base(tmp_path / "reader", hidden_size=32)
+    flags = ["--dataset", log, "--base-model", base, "--users", 16, "--targets_per_batch", 8, "--plain_batches", 2]
+    result = run("training_throughput", *flags, "--rounds", 1, results=tmp_path / "results")
+    assert (tmp_path / "results" / "training_throughput-reader-cpu.json").is_file()
+    assert result["settings"]["base"]["hidden_size"] == result["settings"]["hidden_size"] == 32
+    assert str(tmp_path) not in json.dumps(result)
+    per_second = result["targets_per_second"]
+    ratio = per_second["packed"] / per_second["one row a target, 8 a batch"]
+    assert result["packed_against"]["one row a target, 8 a batch"] == pytest.approx(ratio)
+
+
+@pytest.mark.slow
 def test_recommend_throughput_compares_identical_recommendations(log, tmp_path):
     result = run("recommend_throughput", "--dataset", log, *TINY, "--rounds", 1, results=tmp_path)
     assert result["users_with_identical_recommendations"] == result["users_compared"] == 40
+    per_second, passes = result["users_per_second"], result["forward_passes_of_the_base"]
+    assert passes.keys() == per_second.keys() - {"base alone, one forward pass a user"}
+    assert passes["alone"] * per_second["alone"] == pytest.approx(per_second["base alone, one forward pass a user"])
 
 
 @pytest.mark.slow
@@ -180,8 +198,8 @@ def test_a_pretrained_base_stands_beside_its_random_twin(log, recipe, tmp_path):
     base, cache = Path(make_tiny_base(tmp_path / "reader", hidden_size=32, seed=7)), tmp_path / "cache"
     on_base = tmp_path / "on-base.yaml"
     on_base.write_text(recipe.read_text().replace("tuning: full", "tuning: lora"))
-    models = "popularity,sasrec-best,e4srec-best,e4srec-twin,e4srec-pretrained"
-    flags = ["--dataset", log, "--config", recipe, "--pretrained-config", on_base, "--models", models, "--seeds", 2]
+    models = "popularity,sasrec-best,e4srec-twin,e4srec-pretrained"
+    flags = ["--dataset", log, "--config", recipe, "--pretrained-config", on_base, "--models", models, "--seeds", 1]
     flags += ["--base-model", base, "--base-name", "Reader 1M", "--cache", cache]
     result = run("quality", *flags, results=tmp_path / "results")
     assert result["settings"]["base"]["name"] == "Reader 1M"
@@ -196,20 +214,67 @@ def test_a_pretrained_base_stands_beside_its_random_twin(log, recipe, tmp_path):
     for name in ("e4srec-pretrained", "e4srec-twin"):
         for trained in result["models"][name]["runs"]:
             adapter = json.loads((cache / f"e4srec-{trained['key']}" / "config.json").read_text())
-            configs.append(json.loads((Path(adapter["base_model"]) / "config.json").read_text()))
-            weights.append(load_file(Path(adapter["base_model"]) / "model.safetensors"))
-    assert all(config == configs[0] for config in configs)
-    assert weights[0].keys() == weights[2].keys()
-    name = next(name for name in weights[0] if name.endswith("q_proj.weight"))
-    assert torch.equal(weights[0][name], weights[1][name])  # the base, for both seeds
-    assert len({w[name].sum().item() for w in weights}) == 3  # and two twins
+            configs.append(json.loads((Path(adapter["base_model_name_or_path"]) / "config.json").read_text()))
+            weights.append(load_file(Path(adapter["base_model_name_or_path"]) / "model.safetensors"))
+    assert configs[0] == configs[1]
+    assert weights[0].keys() == weights[1].keys()
+    assert not any(
+        torch.equal(weights[0][name], weights[1][name]) for name in weights[0] if name.endswith("_proj.weight")
+    )
 
     differences = result["difference_of_pretrained_from"]
-    assert set(differences) == {"popularity", "sasrec-best", "e4srec-best", "e4srec-twin"}
+    assert set(differences) == {"popularity", "sasrec-best", "e4srec-twin"}
     means = {name: found["test"]["seen hidden"]["ndcg@10"]["mean"] for name, found in result["models"].items()}
     for name, difference in differences.items():
         expected = means["e4srec-pretrained"] - means[name]
         assert difference["ndcg@10"]["difference"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_twin_has_the_shape_and_the_tokenizer_of_its_base_and_weights_of_its_seed(tmp_path):
+    bases = load("bases")
+    base = Path(make_tiny_base(tmp_path / "base", hidden_size=32, seed=7))
+    first, again, other = (bases.random_twin(base, seed, tmp_path / "cache") for seed in (0, 0, 1))
+    assert first == again != other
+    assert first.is_relative_to(tmp_path / "cache")
+    weights = [load_file(folder / "model.safetensors") for folder in (base, first, other)]
+    assert weights[0].keys() == weights[1].keys() == weights[2].keys()
+    for name in weights[0]:
+        if name.endswith("_proj.weight"):
+            assert weights[0][name].shape == weights[1][name].shape
+            assert len({w[name].sum().item() for w in weights}) == 3
+    text = "The reader had: a book"
+    assert len({tuple(AutoTokenizer.from_pretrained(folder)(text).input_ids) for folder in (base, first)}) == 1
+    described = [bases.described(folder) for folder in (base, first)]
+    assert described[0]["sha256"] != described[1]["sha256"]
+    assert [found.pop("hidden_size") for found in described] == [32, 32]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+def test_a_small_base_of_a_family_can_carry_an_adapter(family, tmp_path):
+    folder = load("starts").small_base(family, tmp_path)
+    model = E4SRecModel.from_base(folder, torch.randn(12, 8))
+    assert model(torch.tensor([[2, 5, 7]])).logits.shape == (1, 12)
+    assert load("bases").described(folder)["model_type"] == family
+
+
+def test_the_table_of_starts_sets_what_is_best_beside_what_nothing_set_gives():
+    starts = load("starts")
+
+    def trained(ndcg, first_loss):
+        return SimpleNamespace(best={"ndcg@10": ndcg}, first_loss=first_loss, seconds=2.0)
+
+    trials = [
+        ({}, [trained(0.1, 4.6), trained(0.2, 9.2)]),
+        ({"learning_rate": 0.1}, [trained(0.3, 1), trained(0.1, 1)]),
+    ]
+    found = starts.summary(trials, items=100)
+    assert found["ratio_to_best"] == pytest.approx(0.15 / 0.2)
+    assert found["default"]["first_loss_to_ln_items"] == pytest.approx(9.2 / np.log(100))
+    line = starts.table({"llama": found}).splitlines()[-1]
+    assert line == "| llama | 0.1500 | 0.2000 | 75% | 2.00 | learning_rate 0.1 |"
+    alone = starts.summary(trials[:1], items=100)
+    assert alone["ratio_to_best"] == 1
+    assert "nothing set |" in starts.table({"llama": alone}).splitlines()[-1]
 
 
 def test_a_run_on_another_base_is_another_run_wherever_the_base_lies(log, recipe, tmp_path):
