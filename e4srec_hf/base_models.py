@@ -12,6 +12,8 @@ import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from transformers import BitsAndBytesConfig, PretrainedConfig
+from transformers.integrations.gguf import read_gguf_metadata
+from transformers.utils import is_gguf_available
 
 #: The pickles that transformers reads and writes as safetensors.
 TORCH_WEIGHTS = "pytorch_model*.bin"
@@ -48,20 +50,38 @@ def quantization(load_in_4bit: bool, load_in_8bit: bool, device: Any) -> dict[st
 
 
 def check_is_base(name: str | os.PathLike[str], **hub_arguments: Any) -> None:
-    """Refuse a model of this package where its base is expected.
+    """Refuse a model of this package, and a file that is no GGUF file, where a base is expected.
 
     Args:
-        name: Folder or Hub id.
+        name: Folder, GGUF file or Hub id.
         hub_arguments: ``revision``, ``token``, …, for a Hub id.
 
     Raises:
         ValueError: If it is one.
         OSError: If there is no model.
     """
+    if os.path.isfile(name):
+        gguf_header(name)
+        return
     kind = PretrainedConfig.get_config_dict(name, **hub_arguments)[0].get("model_type")
     if kind in ("e4srec", "sasrec"):
         what = "an adapter" if kind == "e4srec" else "a SASRec"
         raise ValueError(f"{os.fspath(name)} is {what} (model_type {kind}), not a base: give a language model.")
+
+
+def gguf_header(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata of a GGUF file, lists of words as their lengths. Its weights are not read.
+
+    Raises:
+        ValueError: If it is another file, its header is damaged, or the package gguf is missing.
+    """
+    try:
+        metadata, _ = read_gguf_metadata(os.fspath(file))
+    except Exception as error:  # struct's and numpy's, for what is cut off or out of range
+        raise ValueError(f"{os.fspath(file)} is not a GGUF file, or it is damaged: {error}") from error
+    if not is_gguf_available():
+        raise ValueError(f"{os.fspath(file)} is a GGUF file: pip install 'e4srec-hf[gguf]' to read it.")
+    return metadata
 
 
 def check_weight_files(
@@ -70,16 +90,18 @@ def check_weight_files(
     """Refuse a base whose weights are all in files that are not read, before work is spent on it.
 
     A base without any weights passes: an import does not need them. So does one on the Hub if the Hub gives no answer,
-    as in offline mode: it may be in the cache.
+    as in offline mode: it may be in the cache. A GGUF file passes, a folder of them does not: there may be several.
 
     Args:
-        name: Folder or Hub id.
+        name: Folder, GGUF file or Hub id.
         revision: Revision on the Hub.
         token: For the Hub.
 
     Raises:
         ValueError: It names a file, and says how to convert it.
     """
+    if os.path.isfile(name):
+        return
     if os.path.isdir(name):
         files = [file.name for file in Path(name).iterdir()]
     else:
@@ -93,6 +115,9 @@ def check_weight_files(
     others = sorted(file for file in files if any(fnmatch(file, pattern) for pattern in OTHER_WEIGHTS))
     if not others or any(file.endswith(".safetensors") for file in files):
         return
+    gguf = [file for file in others if file.endswith(".gguf")]
+    if gguf and os.path.isdir(name):
+        raise ValueError(f"{os.fspath(name)} is a folder with GGUF files: give the file, {os.path.join(name, gguf[0])}")
     name, way_out = os.fspath(name), "give a copy of it in that format"
     if any(fnmatch(file, TORCH_WEIGHTS) for file in others):
         source, target = json.dumps(name), json.dumps(f"{os.path.basename(os.path.abspath(name))}-safetensors")

@@ -7,7 +7,7 @@ from .errors import closest
 
 #: Suffixes of files, which no repo on the Hub has in its name.
 FILE_SUFFIXES = (
-    *(".bin", ".npy", ".pkl", ".pt", ".pth", ".safetensors"),
+    *(".bin", ".gguf", ".npy", ".pkl", ".pt", ".pth", ".safetensors"),
     *(
         ".arrow",
         ".csv",

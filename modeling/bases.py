@@ -16,7 +16,9 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.gguf import read_gguf_metadata
+from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 from transformers.utils import cached_file, logging
 from transformers.utils.hub import extract_commit_hash
 
@@ -46,30 +48,55 @@ def open_base(
 ) -> PreTrainedModel:
     """The body of a base model, without a language-modelling head. Its own code is never run, nothing is unpickled.
 
-    Args:
-        base_model: Hub id, folder, or a loaded model: its weights are shared, or copied with ``tuning="full"``.
-        revision: Revision on the Hub.
-        tuning: As in the adapter's configuration.
-        kwargs: Arguments of `AutoModel.from_pretrained`.
+    ``base_model`` is a Hub id, folder, GGUF file, which is dequantized, or a loaded model: its weights are shared, or
+    copied with ``tuning="full"``. ``kwargs`` are those of `AutoModel.from_pretrained`.
     """
     if isinstance(base_model, PreTrainedModel):
         twin = share_base(base_model)
         return twin if tuning == "lora" else copy.deepcopy(twin)
-    name = str(base_model)
+    name, is_gguf = str(base_model), os.path.isfile(base_model)
     kwargs = {"dtype": "auto", "use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}
+    damage = Exception if is_gguf else (OSError, SafetensorError)  # a damaged GGUF file raises anything
     try:
         commit = hub_commit(name, revision=revision, **{k: v for k, v in kwargs.items() if k in SHARED_HUB_ARGUMENTS})
-        base, found = AutoModel.from_pretrained(
-            name, revision=commit or revision, trust_remote_code=False, output_loading_info=True, **kwargs
-        )
-    except (OSError, SafetensorError) as error:
+        if is_gguf:
+            kwargs = {"quantization_config": GgufConfig(dequantize=True), "config": gguf_config(name), **kwargs}
+        where = {**place_of_base(name), "revision": commit or revision, "trust_remote_code": False}
+        base, found = AutoModel.from_pretrained(**where, output_loading_info=True, **kwargs)
+    except damage as error:
         raise OSError(
-            f"The base model {name!r} could not be loaded: {error}\n"
-            "If it lies elsewhere, pass base_model=<folder, Hub id or loaded model> to from_pretrained."
+            f"The base model {name!r} could not be loaded{' (is it a whole GGUF file?)' if is_gguf else ''}: {error}\n"
+            "If it lies elsewhere, pass base_model=<folder, Hub id, GGUF file or loaded model> to from_pretrained."
         ) from error
     check_complete(base, name, found)
-    base.config._commit_hash = commit
+    base.config.name_or_path, base.config._commit_hash = name, commit
     return base
+
+
+def place_of_base(name: str) -> dict[str, Any]:
+    """The arguments of `from_pretrained` that say where a base and its tokenizer are; a file is a GGUF file."""
+    folder, file = os.path.split(os.path.abspath(name))
+    place = {"pretrained_model_name_or_path": folder, "gguf_file": file}
+    return place if os.path.isfile(name) else {"pretrained_model_name_or_path": name}
+
+
+def gguf_config(name: str) -> Any:
+    """The config of a base in a GGUF file; it is a `ValueError` if that asks for more than the file can hold."""
+    metadata, tensors = read_gguf_metadata(name)
+    if (n_layers := metadata.get(f"{metadata['general.architecture']}.block_count", 0)) > len(tensors):
+        raise ValueError(f"{len(tensors)} tensors do not make {n_layers} layers")
+    config = AutoConfig.from_pretrained(**place_of_base(name))
+    with torch.device("meta"):
+        n_weights = AutoModel.from_config(config).num_parameters()
+    if n_weights > 8 * os.path.getsize(name):
+        raise ValueError(f"it is too small for {n_weights} weights")
+    return config
+
+
+def text_tokenizer(name: str, revision: str | None, **hub: Any) -> PreTrainedTokenizerBase:
+    """The text tokenizer beside a base, or in its GGUF file; its own code is never run."""
+    kind: Any = PreTrainedTokenizerFast if os.path.isfile(name) else AutoTokenizer  # it reads a GGUF file twice
+    return kind.from_pretrained(**place_of_base(name), revision=revision, trust_remote_code=False, **hub)
 
 
 def check_complete(base: PreTrainedModel, name: str, found: Mapping[str, Any]) -> None:
@@ -110,14 +137,13 @@ def share_base(model: PreTrainedModel) -> PreTrainedModel:
 def _shared(base: nn.Module) -> list[Any]:
     """What copies of a base have in common: its tensors, and what quantized layers keep beside their weights."""
     tensors = [*base.parameters(), *base.buffers()]
-    holders = [*base.modules(), *tensors]
-    kept = [getattr(holder, name) for holder in holders for name in QUANTIZATION_STATE if hasattr(holder, name)]
+    kept = (getattr(holder, name, None) for holder in [*base.modules(), *tensors] for name in QUANTIZATION_STATE)
     return tensors + [state for state in kept if state is not None]
 
 
 def hub_commit(name: str, **hub_arguments: Any) -> str | None:
-    """The commit that a revision of a repo stands for, on the Hub or offline in the cache; ``None`` for a folder."""
-    if os.path.isdir(name):
+    """The commit that a revision of a repo stands for, on the Hub or offline in the cache; ``None`` for a path."""
+    if os.path.exists(name):
         return None
     return extract_commit_hash(cached_file(name, "config.json", **hub_arguments), None)
 
@@ -142,7 +168,7 @@ def base_of_adapter(
     name, commit = origin(base)
     if other and tokenizer is None and name is not None and (name, commit) != (recorded, revision):
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=commit, trust_remote_code=False, **hub_arguments)
+            tokenizer = text_tokenizer(name, commit, **hub_arguments)
         except (OSError, ValueError) as error:
             logger.warning(f"{name} has no tokenizer: the prompt keeps its ids, or pass tokenizer=. ({error})")
     if other and tokenizer is not None:
@@ -155,7 +181,7 @@ def base_of_adapter(
 def origin(base: PreTrainedModel) -> tuple[str | None, str | None]:
     """Where a base is from: Hub id or full path, ``None`` if it was made in memory; and its commit on the Hub."""
     name = base.config.name_or_path or None
-    return os.path.abspath(name) if name and os.path.isdir(name) else name, getattr(base.config, "_commit_hash", None)
+    return os.path.abspath(name) if name and os.path.exists(name) else name, getattr(base.config, "_commit_hash", None)
 
 
 def single_device(device_map: Any) -> torch.device:
@@ -181,7 +207,7 @@ def recorded_base(config: E4SRecConfig, adapter: str | os.PathLike[str], **hub_a
     if not os.path.isdir(adapter):
         patterns = [f"{inside.as_posix()}/{kind}" for kind in BASE_FILES]
         adapter = snapshot_download(str(adapter), allow_patterns=patterns, **hub_arguments)
-    if not Path(adapter, inside).is_dir():
+    if not Path(adapter, inside).exists():
         raise ValueError(f"{adapter} says that its base is inside it ({name}), where it is not: pass base_model=…")
     return os.path.abspath(Path(adapter, inside))
 

@@ -50,8 +50,8 @@ class E4SRecConfig(PreTrainedConfig):
     """What it takes to rebuild an [`E4SRecModel`] around a base language model.
 
     Args:
-        base_model_name_or_path: Hub id or folder of the base. A path that starts with ``./`` is inside the folder
-            that holds this config. ``None`` for ``tuning="full"``, whose base is in the weights.
+        base_model_name_or_path: Hub id, folder or GGUF file of the base. A path that starts with ``./`` is inside the
+            folder that holds this config. ``None`` for ``tuning="full"``, whose base is in the weights.
         base_model_revision: Revision of the base on the Hub.
         base_layers: Read only the first so many layers of the base; ``None`` reads all. With ``tuning="full"``,
             ``base_config`` has these.

@@ -74,12 +74,8 @@ def windows_of(rows: Tensor, preceding: Tensor, max_history: int, *, shared: boo
     """The last ``max_history`` items before each target, as one window a target or shared where they start alike.
 
     The targets after the first ``max_history`` items of a row all start at its first item and can share one window.
-
-    Args:
-        rows: ``(targets,)`` row of each target, in ascending order.
-        preceding: ``(targets,)`` number of known items before it, ascending within a row.
-        max_history: How many of them count.
-        shared: Whether targets share windows.
+    ``(targets,)`` ``rows`` are in ascending order; the ``(targets,)`` numbers of known items ``preceding`` each target
+    are so within a row.
     """
     start = (preceding - max_history).clamp_min(0)
     items_before = preceding - start

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.utils import cached_file, logging
 
@@ -36,6 +36,7 @@ from .bases import (
     origin,
     single_device,
     text_embeddings,
+    text_tokenizer,
     tokenize_prompt,
     tune_base,
 )
@@ -131,8 +132,8 @@ class E4SRecModel(Recommender):
         """Make a fresh model, in training mode.
 
         Args:
-            base_model: Hub id, folder, or a loaded model, which is frozen: its weights are shared with any number of
-                adapters; with ``tuning="full"`` a copy of it is trained.
+            base_model: Hub id, folder, GGUF file, or a loaded model, which is frozen: its weights are shared with any
+                number of adapters; with ``tuning="full"`` a copy of it is trained.
             item_embeddings: ``(vocab, item dimension)`` item vectors in the order of the item tokenizer, ``[PAD]`` and
                 ``[UNK]`` first: a tensor, or an array.
             tokenizer: The text tokenizer of the base, for the prompt. By default the one beside the base.
@@ -162,9 +163,7 @@ class E4SRecModel(Recommender):
             if tokenizer is None:
                 if name is None:
                     raise ValueError('The base is from memory: pass its tokenizer=, or instruction="", response="".')
-                tokenizer = AutoTokenizer.from_pretrained(
-                    name, revision=commit or revision, trust_remote_code=False, **hub_arguments
-                )
+                tokenizer = text_tokenizer(name, commit or revision, **hub_arguments)
             tokenize_prompt(settings, tokenizer)
         model = cls(settings, base)
         if settings.tuning == "full":
@@ -196,8 +195,8 @@ class E4SRecModel(Recommender):
         Args:
             pretrained_model_name_or_path: Hub id or folder of the adapter.
             config: The adapter's configuration, where it has been read already.
-            base_model: Hub id, folder, or a loaded model to use instead of the recorded base. The weights of a loaded
-                model, or of the base of a loaded E4SRec model, are shared by any number of adapters.
+            base_model: Hub id, folder, GGUF file, or a loaded model to use instead of the recorded base. The weights of
+                a loaded model, or of the base of a loaded E4SRec model, are shared by any number of adapters.
             tokenizer: Text tokenizer of ``base_model``, for the prompt; by default the one beside it. A base created
                 in memory gets the token ids recorded for the original base.
             output_loading_info: Return the info of `PreTrainedModel.from_pretrained` too; loading is strict.
@@ -214,8 +213,7 @@ class E4SRecModel(Recommender):
             hub_arguments["revision"] = commit  # all files of one commit, whatever is pushed meanwhile
         if "torch_dtype" in kwargs:  # the older name
             kwargs.setdefault("dtype", kwargs.pop("torch_dtype"))
-        given = [(name, kwargs.pop(name)) for name in BASE_ARGUMENTS if name in kwargs]
-        base_arguments = {name: value for name, value in given if value is not None}
+        base_arguments = {name: found for name in BASE_ARGUMENTS if (found := kwargs.pop(name, None)) is not None}
         kwargs = {name: value for name, value in kwargs.items() if name not in NOT_FOR_THE_BASE}
         if config is None:
             config, kwargs = cls.config_class.from_pretrained(
@@ -229,7 +227,6 @@ class E4SRecModel(Recommender):
         config._attn_implementation = base_arguments.setdefault("attn_implementation", config._attn_implementation)
         config._commit_hash, config.name_or_path = commit, str(pretrained_model_name_or_path)
         weights_file = str(cached_file(pretrained_model_name_or_path, WEIGHTS_NAME, **hub_arguments))
-
         base = None
         if config.tuning == "full" and (base_model is not None or "quantization_config" in base_arguments):
             raise ValueError('tuning="full" brings its base along, in float32: leave out base_model and quantization.')
@@ -273,9 +270,9 @@ class E4SRecModel(Recommender):
             self.config.base_model_name_or_path = recorded
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
-        """As `PreTrainedModel.push_to_hub`. A base that is a folder on this machine is a `ValueError`."""
-        if self.config.base_model_name_or_path and os.path.isdir(self.config.base_model_name_or_path):
-            raise ValueError("Nobody else has the base, a folder here: e4srec_hf.hub.push(…, with_base=True) sends it.")
+        """As `PreTrainedModel.push_to_hub`. A base that is a folder or file on this machine is a `ValueError`."""
+        if self.config.base_model_name_or_path and os.path.exists(self.config.base_model_name_or_path):
+            raise ValueError("Nobody else has the base, a path here: e4srec_hf.hub.push(…, with_base=True) sends it.")
         return super().push_to_hub(repo_id, **kwargs)  # type: ignore[arg-type]
 
     @property
@@ -330,9 +327,7 @@ class E4SRecModel(Recommender):
             vectors = self.history_vectors(*self.known_histories(input_ids, attention_mask))
             return CausalLMOutput(logits=catalogue_scores(vectors, self.scoring_parts))  # type: ignore[arg-type]
         if self.training and self.unmerged_weights:
-            raise RuntimeError(
-                "The adapter is merged into the base, where nothing trains it: unmerge_adapter(model) first."
-            )
+            raise RuntimeError("The adapter is merged: nothing would train it. Call unmerge_adapter(model) first.")
         if self.training and self.config.base_dropout and not self.has_base_dropout:
             raise RuntimeError("base_dropout is for training with e4srec_hf: prepare_for_training(model) puts it in.")
         check_item_ids(input_ids, self.config.vocab_size, "input_ids")

@@ -59,13 +59,8 @@ def mask_ineligible_items(
 ) -> None:
     """Write ``value`` over the scores of special tokens and of items that must not be recommended, in place.
 
-    Args:
-        scores: ``(rows, chunk)``.
-        first: Id of the first item of the chunk.
-        seen: ``(rows, any)`` item ids to hide.
-        candidates: ``(rows, any)`` item ids to choose from; ``None`` is the whole catalogue.
-        retired: ``(any,)`` item ids to hide in every row.
-        value: What to write.
+    The ``(rows, chunk)`` scores begin with that of the item ``first``. Hidden are the ``(rows, any)`` ``seen``, all but
+    the ``(rows, any)`` ``candidates``, and in every row the ``(any,)`` ``retired``; ``None`` hides nothing.
     """
 
     def places(ids: Tensor) -> tuple[Tensor, Tensor]:  # rows and columns of the ids that are in the chunk
@@ -94,12 +89,8 @@ def best_items(
 ) -> Recommendations:
     """The best ``top_k`` eligible items of each row. A NaN among the scores is a `ValueError`.
 
-    Args:
-        chunks: First item id and ``(rows, chunk)`` scores of each chunk, which are overwritten.
-        top_k: How many.
-        seen: As for [`mask_ineligible_items`].
-        candidates: Likewise.
-        retired: Likewise.
+    ``chunks`` are first item ids and ``(rows, chunk)`` scores, which are overwritten; ``seen``, ``candidates`` and
+    ``retired`` are as for [`mask_ineligible_items`].
     """
     best: list[tuple[Tensor, Tensor]] = []
     for first, scores in chunks:

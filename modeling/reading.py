@@ -119,12 +119,8 @@ class PlainReader:
     ) -> Tensor:
         """The ``(targets, hidden)`` states that score the targets.
 
-        Args:
-            task: The base, its prompt and the length of histories.
-            ids: ``(batch, seq)`` right-padded ids of known items.
-            project: Takes ids to vectors of the base's width and dtype.
-            rows: ``(targets,)`` row of each target, in ascending order.
-            preceding: ``(targets,)`` number of known items before it, ascending within a row.
+        ``ids`` are the ``(batch, seq)`` right-padded known items, which ``project`` takes to vectors of the base's
+        width and dtype; ``rows`` and ``preceding`` are as for [`windows_of`].
         """
         if not len(rows):  # trained weights get a gradient all the same: other processes may wait for it
             nothing = ids.new_zeros(1, 1)
@@ -175,12 +171,8 @@ def read_rows(
 ) -> Tensor:
     """The ``(rows, hidden)`` last states of the base over rows of instruction, items and response.
 
-    Args:
-        base: The base.
-        before: ``(tokens, hidden)`` instruction to put in front of every row, or what [`read_instruction`] made of it.
-        items: ``(rows, items, hidden)`` projected items, right-padded.
-        n_items: ``(rows,)`` how many of them count.
-        response: ``(tokens, hidden)``.
+    ``before`` is the ``(tokens, hidden)`` instruction, or what [`read_instruction`] made of it. The ``(rows, items,
+    hidden)`` items are right-padded, ``(rows,)`` ``n_items`` of them count, and ``(tokens, hidden)`` response follow.
     """
     embeds = torch.cat([items, response.expand(len(items), -1, -1)], dim=1)  # (rows, items + response, hidden)
     length = n_items + len(response)  # (rows,)

@@ -139,7 +139,7 @@ class Recommender(AtomicSaveMixin):
             except (TypeError, ValueError, RuntimeError, OverflowError) as error:
                 raise ValueError(f"candidates must be item ids, (any,) or (batch, any): {error}") from error
             if candidates.numel() and (
-                candidates.dtype == torch.bool or not torch.can_cast(candidates.dtype, torch.long)
+                (dtype := candidates.dtype) == torch.bool or not torch.can_cast(dtype, torch.long)
             ):
                 raise ValueError(f"candidates must be item ids, whole numbers, not {candidates.dtype}")
             candidates = candidates.long()

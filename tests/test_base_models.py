@@ -39,7 +39,6 @@ def test_weights_in_pickles_are_refused_with_a_way_out_that_works(base_dir, tmp_
     [
         "pytorch_model-00001-of-00002.bin",
         "consolidated.00.pth",
-        "llama-q4.gguf",
         "tf_model.h5",
         "flax_model.msgpack",
         "model.pt",

@@ -8,7 +8,7 @@ import typer
 Directory = Annotated[Path, typer.Argument(help="Folder of a saved model.")]
 Repo = Annotated[str, typer.Argument(help="org/name on the Hub.")]
 Source = Annotated[str, typer.Argument(help="Folder or Hub id.")]
-BaseModel = Annotated[str | None, typer.Option(help="Another base than the recorded one: folder or Hub id.")]
+BaseModel = Annotated[str | None, typer.Option(help="Another base than the recorded one: folder, GGUF file or Hub id.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit.")]
 Token = Annotated[str | None, typer.Option(help="Of an account on the Hub; by default the one you are logged in with.")]
 LoadIn4bit = Annotated[bool, typer.Option("--load-in-4bit", help="Quantize the base to 4 bits (bitsandbytes, NF4).")]

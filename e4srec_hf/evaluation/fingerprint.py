@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from ..files import CONFIG_NAME, MODEL_FILES, config_class, open_weights, read_json
-from ..modeling.saving import WEIGHTS_NAME, AtomicSaveMixin
+from ..modeling.saving import WEIGHTS_NAME, AtomicSaveMixin, weights_digest
 
 #: Fields of a config that no score depends on: those of training, of texts whose tokens are recorded, and of the base,
 #: whose content counts and not its name.
@@ -36,8 +36,8 @@ def model_fingerprint(model: AtomicSaveMixin) -> str:
     """The fingerprint of a model in memory: that of the folder it would be saved to.
 
     It covers names, shapes and values of the saved tensors, the fields of the config that scores depend on (catalogue,
-    prompt, history, LoRA), and the base: its dtype, its commit on the Hub or the content of its folder, of whose large
-    tensors some rows are read. The dtype of the saved tensors does not count, as long as the values are the same.
+    prompt, history, LoRA), and the base: its dtype, its commit on the Hub or the content of its folder or file, of
+    whose large tensors some rows are read. The dtype of the saved tensors does not count, if the values are the same.
     """
     tensors = model.state_dict()
     dtype = str(model.dtype).removeprefix("torch.")
@@ -77,6 +77,8 @@ def _base(name: str | None, revision: str | None, directory: Path | None) -> lis
     """What a base is: its content where its name is that of a folder, else its name and its commit."""
     folder = Path(directory or "", name or "")
     is_path = name is not None and (name.startswith("./") or os.path.isabs(name))  # else an id, whatever lies here
+    if is_path and folder.is_file():
+        return [weights_digest(folder)]
     if not is_path or not folder.is_dir():
         return [name, revision]
     digest = hashlib.sha256(_json(_without(read_json(folder / CONFIG_NAME), BASE_WITHOUT_EFFECT)))

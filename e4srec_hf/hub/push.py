@@ -65,8 +65,8 @@ def push(
         repo_id: ``org/name``; created if it does not exist.
         tokenizer: Item tokenizer of a model; by default the one in the folder or repo that the model was saved to or
             loaded from. Titles and facts of the training are taken from there too.
-        with_base: Whether to include the base of a model if it is a folder on this machine. A base in the folder
-            ``base`` of the model is always included.
+        with_base: Whether to include the base of a model if it is a folder on this machine; a GGUF file is not sent.
+            A base in the folder ``base`` of the model is always included.
         dtype: Dtype of a model's weights in the file, as for `save_pretrained`.
         commit_message: Commit message.
         private: Visibility, if the repo is created.
@@ -223,6 +223,11 @@ def travelling_files(directory: str | os.PathLike[str]) -> dict[str, Path]:
                 with open_weights(file):
                     pass
         files |= {f"{BASE_FOLDER}/{file.name}": file for file in found}
+    elif isinstance(base, str) and base.endswith(".gguf"):
+        raise ValueError(
+            f"The base is a file on this machine, {base}, which nobody else has. Save it as safetensors, push that to "
+            "a repo of its own, load the adapter with base_model=<its id>, and push that."
+        )
     elif isinstance(base, str) and (base.startswith(".") or os.path.isabs(base)):
         raise ValueError(
             f"The base is a folder on this machine, {base}, which nobody else has. Push the base to a repo of its own, "

@@ -1,5 +1,6 @@
 """The second stage of a training: its base, found or made, and the settings of the adapter on it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, LlamaConfig, PretrainedConfig, TrainingArguments
 from transformers.pytorch_utils import Conv1D
 
-from ..base_models import check_is_base, check_weight_files, quantization
+from ..base_models import check_is_base, check_weight_files, gguf_header, quantization
 from ..data.item_vectors import is_sasrec
-from ..errors import naming
+from ..errors import naming, one_line
+from ..modeling.bases import gguf_config
 from ..paths import check_exists
 from .arguments import ModelArguments
 from .progress import say
@@ -49,14 +51,34 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
     try:
         with naming("it"):
             check_is_base(arguments.base_model)
-            config = AutoConfig.from_pretrained(arguments.base_model, trust_remote_code=False)
-            if arguments.instruction or arguments.response:
-                AutoTokenizer.from_pretrained(arguments.base_model, trust_remote_code=False)
+            config = read_config(arguments)
             check_weight_files(arguments.base_model)
     except (OSError, ValueError) as error:
         raise ValueError(f"--base_model {arguments.base_model} cannot be used: {error}") from error
     check_base_layers(arguments, config.get_text_config().num_hidden_layers)
     check_lora_modules(arguments, config)
+
+
+def read_config(arguments: ModelArguments) -> PretrainedConfig:
+    """The config of a given base, where there is a tokenizer for the prompt too.
+
+    Raises:
+        ValueError: If there is none, or a GGUF file cannot be read or is to be quantized once more.
+        OSError: If one of the two is not found.
+    """
+    base, needs_words = str(arguments.base_model), bool(arguments.instruction or arguments.response)
+    if not os.path.isfile(base):
+        if needs_words:
+            AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        return AutoConfig.from_pretrained(base, trust_remote_code=False)
+    if arguments.load_in_4bit or arguments.load_in_8bit:
+        raise ValueError("a GGUF file is dequantized: leave out --load_in_4bit and --load_in_8bit.")
+    if needs_words and "tokenizer.ggml.tokens" not in gguf_header(base):  # the tokenizer itself takes long to build
+        raise ValueError('it has no tokenizer for the prompt: --instruction "" --response "" leave the prompt out.')
+    try:
+        return gguf_config(base)
+    except Exception as error:  # of any kind, if an architecture is not known or a number is out of range
+        raise ValueError(one_line(error)) from error
 
 
 def check_base_layers(arguments: ModelArguments, depth: int) -> None:

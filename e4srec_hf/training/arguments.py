@@ -84,7 +84,9 @@ class ModelArguments:
     )
     base_model: str | None = field(
         default=None,
-        metadata={"help": "Hub id or folder of the base. Without it a small Llama with random weights is made."},
+        metadata={
+            "help": "Hub id, folder or GGUF file of the base. Without it a small Llama with random weights is made."
+        },
     )
     base_layers: int | None = field(
         default=None, metadata={"help": "Read only the first so many layers of the base. By default all."}

@@ -291,7 +291,7 @@ def test_a_merged_model_saves_what_an_unmerged_one_saves_and_is_not_trained(make
     before, merged = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("before", "merged"))
     assert before == merged
     with pytest.raises(
-        RuntimeError, match=r"merged into the base, where nothing trains it: unmerge_adapter\(model\) first"
+        RuntimeError, match=r"adapter is merged: nothing would train it. Call unmerge_adapter\(model\) first"
     ):
         model.train()(torch.tensor([[3, 4]]), labels=torch.tensor([[3, 4]]))
 
