@@ -338,16 +338,16 @@ class E4SRecModel(Recommender):
         if not self.scores_first_item and (preceding == 0).any():
             row = int(rows[preceding == 0][0])
             raise ValueError(f"Row {row} has a target without a known item before it, and the prompt is empty.")
-        vectors = self._vectors(pack_right_padded(input_ids, known)[0], rows, preceding)  # (targets, width)
+        vectors = self.target_vectors(pack_right_padded(input_ids, known)[0], rows, preceding)  # (targets, width)
         return self._output(vectors, labels[rows, columns], None, num_items_in_batch)
 
     def history_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
         """Vectors of whole histories: ``(rows, items)`` right-padded ids and their numbers to ``(rows, width)``."""
-        return self._vectors(items, torch.arange(len(items), device=items.device), n_items)
+        return self.target_vectors(items, torch.arange(len(items), device=items.device), n_items)
 
-    def _vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
+    def target_vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
         """``(targets, width)`` vectors of the targets in ``rows`` that follow ``preceding`` of the ``items``."""
-        hidden = self.reader.read(self.reading_task(), items, self._project, rows, preceding)  # (targets, hidden)
+        hidden = self.reader.read(self.reading_task(), items, self.project, rows, preceding)  # (targets, hidden)
         hidden = hidden.to(self.score.weight.dtype)
         return hidden if self.config.head == "linear" else self.score(hidden)
 
@@ -358,7 +358,7 @@ class E4SRecModel(Recommender):
         kept = None if torch.is_grad_enabled() or self.base.training else KeptInstruction.of(self)
         return ReadingTask(self.base, prompt, self.config.max_history, kept)
 
-    def _project(self, ids: Tensor) -> Tensor:
+    def project(self, ids: Tensor) -> Tensor:
         """``(rows, items)`` ids to ``(rows, items, hidden)``."""
         vectors = F.dropout(self.item_embeddings(ids), self.config.item_dropout, self.training)
         return self.input_proj(vectors).to(text_embeddings(self.base).weight.dtype)

@@ -146,7 +146,7 @@ class SASRecModel(Recommender):
         preceding = (known.cumsum(1) - known.long())[rows, columns]  # (targets,) known items before each
         scored = preceding > 0
         rows, columns, preceding = rows[scored], columns[scored], preceding[scored]
-        vectors = self._vectors(pack_right_padded(input_ids, known)[0], rows, preceding)
+        vectors = self.target_vectors(pack_right_padded(input_ids, known)[0], rows, preceding)
         seen = input_ids.masked_fill(~known, PAD_ID)[rows]
         return self._output(vectors, labels[rows, columns], seen, num_items_in_batch)
 
@@ -157,9 +157,9 @@ class SASRecModel(Recommender):
 
     def history_vectors(self, items: Tensor, n_items: Tensor) -> Tensor:
         """Vectors of whole histories: ``(rows, items)`` right-padded ids and their numbers to ``(rows, hidden)``."""
-        return self._vectors(items, torch.arange(len(items), device=items.device), n_items)
+        return self.target_vectors(items, torch.arange(len(items), device=items.device), n_items)
 
-    def _vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
+    def target_vectors(self, items: Tensor, rows: Tensor, preceding: Tensor) -> Tensor:
         """``(targets, hidden)`` vectors of the targets in ``rows`` that follow ``preceding`` of the ``items``."""
         windows = windows_of(rows, preceding, self.config.max_history, shared=True)
         states = self._encode(windows.item_ids(items))  # (windows, items, hidden)

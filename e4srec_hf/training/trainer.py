@@ -1,6 +1,6 @@
 """Training: the `Trainer` of transformers, ranking the validation targets as it goes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -72,6 +72,8 @@ class RankingTrainer(Trainer):
         all_targets: Whether users with more than ``max_history`` items are trained on all of them, in several rows
             (see [`cut_into_segments`]), and not only on the last ``max_history`` as in the paper.
         early_stopping_patience: Evaluations without improvement before training stops; ``None`` never stops early.
+        learning_rates: Highest learning rates of parts of the model that have their own: ``score``, ``input_proj``,
+            ``item_embeddings`` or ``base`` to a rate. The others have that of ``args``.
         kwargs: Other arguments of `Trainer`.
 
     Raises:
@@ -92,10 +94,14 @@ class RankingTrainer(Trainer):
         shuffle_histories: float = 0.0,
         all_targets: bool = False,
         early_stopping_patience: int | None = None,
+        learning_rates: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         check_processes(args)
         check_vocabulary(tokenizer, model.config.vocab_size)
+        self.learning_rates = dict(learning_rates or {})
+        if strangers := sorted(self.learning_rates.keys() - dict(model.named_children()).keys()):
+            raise ValueError(f"learning_rates names parts that the model does not have: {', '.join(strangers)}.")
         if args.label_smoothing_factor:
             raise ValueError("Label smoothing is not supported: leave label_smoothing_factor at 0.")
         if isinstance(train_dataset, StreamedSequences) and (
@@ -142,6 +148,21 @@ class RankingTrainer(Trainer):
         )
         self.exclude_seen = exclude_seen
         self.evaluation_collator = SequenceCollator(tokenizer, "last")
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As `Trainer.create_optimizer`, with groups of their own for the parts that have their own learning rate."""
+        optimizer = super().create_optimizer(model)
+        rate_of = {
+            parameter: self.learning_rates.get(name.partition(".")[0])
+            for name, parameter in cast(nn.Module, self.model).named_parameters()
+        }
+        groups = []
+        for group in optimizer.param_groups:
+            for rate in dict.fromkeys((None, *self.learning_rates.values())):
+                if own := [parameter for parameter in group["params"] if rate_of[parameter] == rate]:
+                    groups.append({**group, "params": own, "lr": group["lr"] if rate is None else rate})
+        optimizer.param_groups[:] = groups
+        return optimizer
 
     @property
     def rows_a_step(self) -> int:

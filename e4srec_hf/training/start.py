@@ -1,0 +1,181 @@
+"""Where a fresh adapter starts: item vectors as long as the base's own, and a head that says what SASRec says.
+
+A base with LoRA at its start computes some fixed function of a history. A linear map of its states predicts the states
+of SASRec quite well, and a head behind that map ranks nearly as SASRec does, before anything is trained.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..data.collator import SequenceCollator
+from ..modeling.bases import text_embeddings
+from ..modeling.histories import FIRST_ITEM_ID, known_items, pack_right_padded, target_positions
+from ..modeling.recommender import evaluation_mode
+from .prepare import prepare_for_training
+
+#: Length of the lifted item vectors, in mean lengths of a text token's vector as it enters the first layer.
+LENGTH = 1.0
+#: Share of the root mean square of their weights by which head and projection may change in a step of Adam.
+RELATIVE_RATE = 1e-3
+#: Penalties that are tried, in mean squares of a dimension of the base's states.
+PENALTIES = [10.0**power for power in range(-6, 2)]
+#: Targets whose states are fitted, for each dimension of a state, and at least.
+TARGETS_A_DIMENSION, LEAST_TARGETS = 8, 4096
+#: One batch of histories in so many is held out, to choose the penalty.
+FOLDS = 5
+#: Histories that are read at a time.
+ROWS_AT_A_TIME = 64
+#: Tokens, and items, whose vectors are measured.
+TOKENS_TO_MEASURE = 4096
+
+
+class StartFit(NamedTuple):
+    """How well a linear map of the base's states predicts those of SASRec.
+
+    Attributes:
+        n_targets: Targets whose states were fitted.
+        penalty: The penalty of the ridge regression that was best on held-out histories.
+        r2_held_out: Fraction of the squares of SASRec's states that it explains there.
+        length: Mean length of the lifted item vectors.
+    """
+
+    n_targets: int
+    penalty: float
+    r2_held_out: float
+    length: float
+
+
+@torch.no_grad()
+def start_from_sasrec(
+    model: Any, sasrec: Any, rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, length: float = LENGTH, seed: int = 0
+) -> StartFit:
+    """Let a fresh adapter rank nearly as the SASRec that its item vectors come from.
+
+    The input projection is scaled, so that lifted vectors are as long as those of text. Then a ridge regression
+    predicts SASRec's states from the base's, over real histories, and the head starts as its solution: SASRec's item
+    vectors behind that map (``"linear"``), or the map alone (``"tied"``).
+
+    Args:
+        model: A fresh model with ``projection_init="orthogonal"``. Its input projection and head are changed in place.
+        sasrec: The SASRec of its item table, on the same device.
+        rows: Rows with ``item_ids`` to fit to: those of the training.
+        tokenizer: The item tokenizer of both.
+        length: Mean length of the lifted vectors, in mean lengths of the base's text vectors.
+        seed: Of the choice of histories.
+
+    Returns:
+        [`StartFit`]: how good the fit is.
+
+    Raises:
+        ValueError: If the SASRec is not that of the item table, or there are too few histories to fit to.
+    """
+    table = model.item_embeddings.weight
+    if not torch.equal(sasrec.item_embeddings.weight.to(table), table):
+        raise ValueError("The item table of the adapter is not that of the SASRec: give the one it was taken from.")
+    prepare_for_training(model)
+    lifted = scale_to_text(model, length)
+    fitted, held_out = _Moments(), _Moments()
+    wanted = max(TARGETS_A_DIMENSION * model.score.in_features, LEAST_TARGETS)
+    for number, pair in enumerate(_states(model, sasrec, rows, tokenizer, seed)):
+        (fitted if number % FOLDS else held_out).add(*pair)
+        if fitted.n + held_out.n >= wanted:
+            break
+    if not fitted.n:
+        raise ValueError(f"{len(rows)} histories are too few to fit the start of the head to.")
+    maps = {penalty: fitted.ridge(penalty) for penalty in PENALTIES}
+    best = min(maps, key=lambda penalty: held_out.squared_error(maps[penalty]))
+    r2 = 1 - held_out.squared_error(maps[best]) / held_out.squared_error(torch.zeros_like(maps[best]))
+    fitted.merge(held_out)
+    solution = fitted.ridge(best).T.to(table)  # (item dimension, hidden)
+    model.score.weight.copy_(table @ solution if model.config.head == "linear" else solution)
+    return StartFit(fitted.n, best, r2, lifted)
+
+
+def rates_of_parts(model: Any) -> dict[str, float]:
+    """Learning rates for input projection and head of a fresh model, in proportion to the size of their weights.
+
+    Adam moves each weight by about its rate, whatever the gradient is. So small weights need a small one: those of a
+    head are the smaller, the larger the states of its base are.
+
+    Returns:
+        Name of the part to its rate, as `RankingTrainer` takes them.
+    """
+    parts = {"score": model.score, "input_proj": model.input_proj}
+    return {name: RELATIVE_RATE * float(part.weight.detach().square().mean().sqrt()) for name, part in parts.items()}
+
+
+@torch.no_grad()
+def scale_to_text(model: Any, length: float) -> float:
+    """Scale the input projection: lifted item vectors get ``length`` mean lengths of the base's text vectors.
+
+    Those are taken as they enter the first layer: some bases scale them inside their embedding layer.
+
+    Returns:
+        The mean length of the lifted vectors.
+    """
+    tokens = text_embeddings(model.base)
+    ids = torch.arange(tokens.num_embeddings, device=tokens.weight.device)
+    some = ids[:: max(len(ids) // TOKENS_TO_MEASURE, 1)]
+    wanted = length * tokens(some).float().norm(dim=-1).mean()
+    items = model.item_embeddings.weight[FIRST_ITEM_ID:]
+    found = model.input_proj(items[:: max(len(items) // TOKENS_TO_MEASURE, 1)]).norm(dim=-1).mean()
+    if found > 0:
+        model.input_proj.weight.mul_(wanted / found)
+        model.input_proj.bias.mul_(wanted / found)
+    return float(wanted)
+
+
+def _states(
+    model: Any, sasrec: Any, rows: Dataset, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The states of base and SASRec for the targets of shuffled histories, ``(targets, hidden)`` each, by batches."""
+    collator = SequenceCollator(tokenizer, "all", max_history=model.config.max_history, first_item=False)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    size = min(ROWS_AT_A_TIME, -(-len(order) // (2 * FOLDS)))
+    device = model.item_embeddings.weight.device
+    for start in range(0, len(order), max(size, 1)):
+        batch = collator([rows[number] for number in order[start : start + size]])
+        ids, mask, labels = (batch[name].to(device) for name in ("input_ids", "attention_mask", "labels"))
+        known = known_items(ids, mask)
+        targets, columns = target_positions(ids, labels)
+        preceding = (known.cumsum(1) - known.long())[targets, columns]
+        items, targets, preceding = pack_right_padded(ids, known)[0], targets[preceding > 0], preceding[preceding > 0]
+        if len(targets):
+            with evaluation_mode(model), evaluation_mode(sasrec):
+                read = model.reader.read(model.reading_task(), items, model.project, targets, preceding)
+                yield read, sasrec.target_vectors(items, targets, preceding)
+
+
+class _Moments:
+    """Sums of products of states and what is to be predicted from them, enough for ridge regression and its errors."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.inner = self.cross = self.outer = torch.zeros((), dtype=torch.float64)
+
+    def add(self, states: Tensor, wanted: Tensor) -> None:
+        """Add ``(targets, hidden)`` states and the ``(targets, width)`` vectors to predict."""
+        states, wanted = states.detach().cpu().double(), wanted.detach().cpu().double()
+        self.n += len(states)
+        self.inner = self.inner + states.T @ states  # (hidden, hidden)
+        self.cross = self.cross + states.T @ wanted  # (hidden, width)
+        self.outer = self.outer + wanted.square().sum()
+
+    def merge(self, other: "_Moments") -> None:
+        """Add the sums of another."""
+        self.n, self.inner = self.n + other.n, self.inner + other.inner
+        self.cross, self.outer = self.cross + other.cross, self.outer + other.outer
+
+    def ridge(self, penalty: float) -> Tensor:
+        """``(hidden, width)`` map with the least squared error and, in mean squares of a dimension, ``penalty``."""
+        identity = torch.eye(len(self.inner), dtype=torch.float64)
+        return torch.linalg.solve(self.inner + penalty * self.inner.diagonal().mean() * identity, self.cross)
+
+    def squared_error(self, solution: Tensor) -> float:
+        """Sum of the squared errors of a ``(hidden, width)`` map."""
+        return float(self.outer - 2 * (solution * self.cross).sum() + (solution * (self.inner @ solution)).sum())
