@@ -497,3 +497,43 @@ def test_the_paired_bootstrap_agrees_with_the_normal_interval():
     assert found.difference == pytest.approx(difference.mean())
     assert (found.low, found.high) == pytest.approx((difference.mean() - half, difference.mean() + half), abs=1e-3)
     assert found.share_above_zero == pytest.approx(NormalDist(0, half / 1.96).cdf(difference.mean()), abs=0.02)
+
+
+def test_items_for_selection_are_in_no_draw_that_is_reported():
+    cold_items = load("cold_items")
+    titles = {f"i{n}": f"title {n}" if n % 5 else None for n in range(200)}
+    selection = cold_items.hold_out(titles, None)
+    draws = [cold_items.hold_out(titles, seed) for seed in range(3)]
+    assert all(len(draw) == 16 and not set(draw) & set(selection) for draw in draws)
+    assert all(titles[item] for draw in [selection, *draws] for item in draw)
+    assert draws[0] != draws[1]
+    assert cold_items.hold_out(titles, 0) == draws[0]
+
+
+def test_a_new_item_is_ranked_after_the_other_items_that_came_before_it():
+    cold_items = load("cold_items")
+    turns = cold_items.turns_of({"item_ids": [["n1", "a", "b", "n2", "n1", "c", "n2"], ["b"]]}, ["n1", "n2", "n3"])
+    assert [(turn.history, sorted(turn.seen), turn.target) for turn in turns] == [(["a", "b"], ["a", "b", "n1"], "n2")]
+    items = ["a", "b", "c", "n1", "n2", "n3"]
+    world = cold_items.World(None, None, None, {}, ["n1", "n2", "n3"], turns, items)
+    ranks = cold_items.ranks_of(world, torch.tensor([[9.0, 9.0, 5.0, 9.0, 4.0, 4.0]]))
+    assert ranks == {"all": [3.0], "cold": [2.0]}  # behind c and the tie n3; what was seen is hidden
+
+
+def test_the_interval_of_new_items_is_that_of_their_means():
+    cold_items = load("cold_items")
+    generator = np.random.default_rng(0)
+    own = generator.integers(1, 40, size=200)  # an item with four turns at one rank: no more than one observation
+    ranks = {
+        name: {"cold": np.repeat(own + more, 4).astype(float), "all": np.repeat(own, 4).astype(float)}
+        for name, more in (("ridge, base_model", 0), ("random", 5))
+    }
+    table = cold_items.with_intervals([ranks], [[f"i{n}" for n in range(200) for _ in range(4)]])
+    found, values = table["ridge, base_model"]["cold"]["mrr"], 1 / own
+    assert found["value"] == pytest.approx(values.mean())
+    width = 2 * NormalDist().inv_cdf(0.975) * values.std() / 200**0.5
+    assert found["high"] - found["low"] == pytest.approx(width, rel=0.1)
+    gain = table["random"]["cold"]["ndcg@10 of the base minus this"]
+    assert gain["value"] > 0
+    assert gain["low"] > 0
+    assert table["random"]["all"]["ndcg@10 of the base minus this"]["value"] == 0

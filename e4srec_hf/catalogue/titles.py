@@ -51,7 +51,8 @@ def read_titles(
     Raises:
         ValueError: If the catalogue has no titles or all the same, or there is nothing to read them with.
     """
-    known = {token: title for token, name in names.items() if (title := catalogue_titles.get(name) or "").strip()}
+    told = {token: catalogue_titles.get(name) for token, name in names.items()}
+    known = {token: title for token, title in told.items() if isinstance(title, str) and title.strip()}
     if len(set(known.values())) < 2:
         raise ValueError(
             f"Of {len(names)} trained items {len(known)} have a title, and {len(set(known.values()))} title(s) differ: "

@@ -1,6 +1,7 @@
 """Vectors of texts, such as the titles of items, from the hidden states of a language model."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -23,7 +24,7 @@ def text_vectors(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     layer: int | None = None,
-    pooling: str = "last",
+    pooling: str = "both",
 ) -> Tensor:
     """A vector for each text: hidden states of its tokens in one layer of a language model.
 
@@ -39,25 +40,29 @@ def text_vectors(
         layer: Which hidden states: 0 is the token embeddings, -1 the last layer. By default the layer after a third
             of them.
         pooling: ``"last"`` for the last token, which has read all others in a decoder; ``"mean"`` for the mean over
-            the tokens, as in encoders of sentences.
+            the tokens, as in encoders of sentences; ``"both"`` for the two side by side.
 
     Returns:
-        ``(texts, hidden)`` float32 on the CPU.
+        ``(texts, hidden)`` float32 on the CPU, twice as wide with ``"both"``.
 
     Raises:
-        ValueError: If a text is blank or not read as any token, the base is no language model that reads texts alone,
-            was trained whole or has an adapter merged into it, or it is from memory and ``tokenizer`` is missing.
+        ValueError: If a text is blank, not valid Unicode or not read as any token, the base is no language model that
+            reads texts alone, was trained whole or has an adapter merged into it, or it is from memory and
+            ``tokenizer`` is missing.
         OSError: If the base cannot be found.
     """
-    if pooling not in ("last", "mean"):
-        raise ValueError(f'pooling must be "last" or "mean", not {pooling!r}.')
+    if pooling not in ("last", "mean", "both"):
+        raise ValueError(f'pooling must be "last", "mean" or "both", not {pooling!r}.')
     texts = list(texts)
     if blank := [place for place, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]:
         raise ValueError(f"{len(blank)} text(s) are blank or no text, the first is text {blank[0]}.")
+    if (half := re.search("[\ud800-\udfff]", "".join(texts))) is not None:
+        raise ValueError(f"A text holds {half[0]!r}, a half of a character: it cannot be written as UTF-8.")
     base, tokenizer = _open(base_model, tokenizer)
     distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     waiting = list(distinct)
-    vectors = torch.empty(len(waiting), text_embeddings(base).embedding_dim)
+    width = text_embeddings(base).embedding_dim * (2 if pooling == "both" else 1)
+    vectors = torch.empty(len(waiting), width)
     for start in range(0, len(waiting), TEXTS_AT_A_TIME):
         for places, found in _read(base, tokenizer, waiting[start : start + TEXTS_AT_A_TIME], layer, pooling):
             vectors[start + places] = found
@@ -100,11 +105,13 @@ def _read(
             layers = base(input_ids=ids.to(base.device), output_hidden_states=True).hidden_states
             states = layers[max((len(layers) - 1) // 3, 1) if layer is None else layer].float().cpu()
             weights = torch.stack([_weights(read["special_tokens_mask"][place], pooling) for place in part])
-            yield part, torch.einsum("nth,nt->nh", states, weights)
+            yield part, torch.einsum("nth,npt->nph", states, weights).flatten(1)
 
 
 def _weights(added: Sequence[int], pooling: str) -> Tensor:
-    """``(tokens,)`` what each token counts; those that the tokenizer ``added`` count nothing."""
+    """``(1 or 2, tokens)`` what each token counts; those that the tokenizer ``added`` count nothing."""
     own = torch.tensor(added) == 0
-    weights = own.float() if pooling == "mean" else (own.cumsum(0) == own.sum()).float() * own
-    return weights / weights.sum()
+    last = own & (own.cumsum(0) == own.sum())
+    chosen = {"last": [last], "mean": [own], "both": [last, own]}[pooling]
+    weights = torch.stack(chosen).float()
+    return weights / weights.sum(dim=1, keepdim=True)

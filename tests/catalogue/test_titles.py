@@ -69,8 +69,8 @@ def test_the_penalty_is_the_one_of_the_lowest_error_on_items_left_out(shape, mon
 def test_titles_give_vectors_and_rows_as_long_as_trained_ones(head, make_model, base_dir, item_tokenizer):
     model = make_model(base_dir, head=head)
     remove_items(model, item_tokenizer, ["item 4"])
-    catalogue = TITLES | {"item 7": "  ", "item 8": None, "not here": "The red book"}
-    trained = [number for number in range(N_ITEMS) if number not in (4, 7, 8)]
+    catalogue = TITLES | {"item 7": "  ", "item 8": None, "item 9": 7, "not here": "The red book"}
+    trained = [number for number in range(N_ITEMS) if number not in (4, 7, 8, 9)]
     new = ["The blue reader, part 99", "Книга"]
     read = text_vectors([*(title_of(number) for number in trained), *new], base_dir).double().numpy()
     known, unknown = read[:-2], read[-2:]

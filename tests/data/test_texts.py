@@ -26,12 +26,15 @@ def test_every_family_gives_what_one_text_at_a_time_gives(kind, make_base, text_
         expected = torch.stack([plain(base, text_tokenizer, text, layer, pooling) for text in TEXTS])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(found[0], found[2])
+    both = text_vectors(TEXTS, base, tokenizer=text_tokenizer, layer=-1, pooling="both")
+    assert both.shape == (len(TEXTS), 64)
+    assert torch.equal(both[:, 32:], found)
 
 
 @pytest.mark.parametrize(("layers", "chosen"), [(1, 1), (2, 1), (6, 2), (7, 2)])
-def test_by_default_it_is_the_last_token_after_a_third_of_the_layers(layers, chosen, make_base, text_tokenizer):
+def test_by_default_both_are_taken_after_a_third_of_the_layers(layers, chosen, make_base, text_tokenizer):
     base = make_base(num_hidden_layers=layers)
-    expected = text_vectors(TEXTS, base, tokenizer=text_tokenizer, layer=chosen, pooling="last")
+    expected = text_vectors(TEXTS, base, tokenizer=text_tokenizer, layer=chosen, pooling="both")
     assert torch.equal(text_vectors(TEXTS, base, tokenizer=text_tokenizer), expected)
 
 
@@ -82,12 +85,16 @@ def test_blocks_do_not_change_the_vectors(make_base, text_tokenizer, monkeypatch
 
 def test_what_cannot_be_read_is_named(make_base, make_model, text_tokenizer, base_dir, tmp_path):
     base = make_base()
-    for texts, message in ((["a", " "], "1 text.s. are blank or no text, the first is text 1"), ([None], "no text")):
+    for texts, message in (
+        (["a", " "], "1 text.s. are blank or no text, the first is text 1"),
+        ([None], "no text"),
+        (["a\ud800"], "half"),
+    ):
         with pytest.raises(ValueError, match=message):
             text_vectors(texts, base, tokenizer=text_tokenizer)
     with pytest.raises(ValueError, match="pass its text tokenizer"):
         text_vectors(["a"], base)
-    with pytest.raises(ValueError, match='pooling must be "last" or "mean"'):
+    with pytest.raises(ValueError, match='pooling must be "last", "mean" or "both"'):
         text_vectors(["a"], base, tokenizer=text_tokenizer, pooling="max")
     with pytest.raises(ValueError, match="trained with it"):
         text_vectors(["a"], make_model(base_dir, tuning="full"))
@@ -111,7 +118,7 @@ def _shifted(tokenizer):
 
 
 def test_no_texts_give_no_vectors(base_dir):
-    assert text_vectors([], base_dir).shape == (0, 32)
+    assert text_vectors([], base_dir).shape == (0, 64)
 
 
 def test_a_base_in_bfloat16_gives_float32(make_base, text_tokenizer):
