@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base_models import check_is_base
-from ..modeling.bases import open_base, origin, text_embeddings
+from ..modeling.bases import open_base, origin, text_embeddings, text_tokenizer
 
 #: Tokens of a text that are read; the rest is cut off.
 MOST_TOKENS = 128
@@ -34,8 +34,8 @@ def text_vectors(
 
     Args:
         texts: The texts; none may be blank.
-        base_model: Hub id, folder, or a loaded model: a decoder or an encoder. The base of a loaded E4SRec model is
-            read as it was before LoRA; its weights are not copied.
+        base_model: Hub id, folder, GGUF file, or a loaded model: a decoder or an encoder. The base of a loaded E4SRec
+            model is read as it was before LoRA; its weights are not copied.
         tokenizer: The text tokenizer; by default the one beside the base.
         layer: Which hidden states: 0 is the token embeddings, -1 the last layer. By default the layer after a third
             of them.
@@ -82,7 +82,7 @@ def _open(
     if tokenizer is None:
         if name is None:
             raise ValueError("The base is from memory: pass its text tokenizer as tokenizer=.")
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit, trust_remote_code=False)
+        tokenizer = text_tokenizer(name, commit)
     return base, tokenizer
 
 
