@@ -46,7 +46,8 @@ ROOMS = {
     "convert": {"training", "hub", "cards", "data", "modeling", "files", "paths", "base_models"},
     "serving": {"hub", "data", "modeling", "files", "paths", "base_models"},
     "examples": {
-        *("training", "hub", "cards", "evaluation", "data", "modeling", "files", "paths", "errors", "terminal"),
+        *("training", "catalogue", "hub", "cards", "evaluation", "data", "modeling", "files", "paths", "errors"),
+        "terminal",
     },
     "cli": {
         *("examples", "serving", "convert", "training", "catalogue", "hub", "preparation", "cards", "evaluation"),

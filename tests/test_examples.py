@@ -11,17 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoTokenizer
 
-from e4srec_hf import cli
+from e4srec_hf import E4SRecModel, cli
 from e4srec_hf.cards.markdown import plain
 from e4srec_hf.cards.model_card import refresh_model_card
-from e4srec_hf.data import load_sequences, make_demo_world, sequences_sha256
-from e4srec_hf.examples import train
+from e4srec_hf.catalogue import add_items
+from e4srec_hf.data import build_item_tokenizer, load_sequences, make_demo_world, sequences_sha256
+from e4srec_hf.examples import new_book, train
 from e4srec_hf.hub.datasets import save_dataset
 from e4srec_hf.preparation import prepare
-from e4srec_hf.training import sasrec
+from e4srec_hf.training import sasrec, save_trained
+from e4srec_hf.training.tiny_base import make_tiny_base
 from tests.cli.running import run_both
 
 EXAMPLES = Path(train.__file__).parent
@@ -306,3 +309,28 @@ def test_each_stage_shuffles_as_its_own_flag_says(log, tmp_path, monkeypatch):
     flags = ["--shuffle_histories", 0.25, "--sasrec_shuffle_histories", 0.75, "--rank_test", "false"]
     run("train", "--dataset", log / "log.txt", "--output_dir", tmp_path, *QUICK, *flags)
     assert found == [("SASRecModel", 0.75), ("E4SRecModel", 0.25)]
+
+
+def test_a_new_book_is_recommended_by_its_title_alone(tmp_path, capsys):
+    world = make_demo_world(n_users=20, n_items=200)
+    series = {item: title.split(",")[0] for item, title in world.titles.items()}
+    generator = torch.Generator().manual_seed(0)
+    centre = {name: torch.randn(24, generator=generator) for name in sorted(set(series.values()))}
+    table = torch.stack([torch.zeros(24)] * 2 + [centre[series[item]] for item in world.titles])
+    table += 0.1 * torch.randn(table.shape, generator=generator)
+    base = make_tiny_base(tmp_path / "base", hidden_size=256, num_hidden_layers=1, texts=list(world.titles.values()))
+    model = E4SRecModel.from_base(
+        base, table, instruction="", response="", head="tied", projection_init="orthogonal"
+    )  # as it starts, it recommends what resembles the last book
+    save_trained(model, build_item_tokenizer(world.titles), tmp_path / "m", titles=world.titles)
+    new_book.main(str(tmp_path / "m"))
+    told = capsys.readouterr().out
+
+    items = add_items(model, build_item_tokenizer(world.titles), ["new"], titles=[new_book.TITLE]).tokenizer
+    read = [item for item, title in world.titles.items() if re.search("Harbour Detectives, Book ([6-9]|10):", title)]
+    read.sort(key=lambda item: int(re.search(r"Book (\d+)", world.titles[item])[1]))
+    ids = torch.tensor([items.convert_tokens_to_ids(read)])
+    scores = model.eval()(ids).logits[0]
+    better = {*(scores > scores[-1]).nonzero()[:, 0].tolist()} - {0, 1, *ids[0].tolist()}
+    assert f"The new book comes at place {len(better) + 1} of 201." in told
+    assert len(better) < 50  # its title tells which books it resembles, also to a base that knows no English

@@ -36,4 +36,4 @@ LONGEST_PROMPT = 2**16
 #: Bytes of weights that are in memory while their values are read.
 CHUNK = 16 * 1024**2
 #: Seconds for building the tokenizer of a base and tokenizing the prompt.
-LONGEST_TOKENIZING = 10
+LONGEST_TOKENIZING = 30
