@@ -277,6 +277,26 @@ def test_the_table_of_starts_sets_what_is_best_beside_what_nothing_set_gives():
     assert "nothing set |" in starts.table({"llama": alone}).splitlines()[-1]
 
 
+@pytest.mark.slow
+def test_starts_compares_nothing_set_with_a_grid_on_equal_targets(log, tmp_path):
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(
+        "start: {num_train_epochs: 1, logging_first_step: true, sasrec_epochs: 1}\n"
+        "trials: [{}, {learning_rate: 1.0e-2}]\n"
+    )
+    flags = ["--dataset", log, "--families", "llama", "--grid", grid, "--cache", tmp_path / "cache"]
+    result = run("starts", *flags, results=tmp_path / "results")
+    found = result["found"]["llama"]
+    assert [trial["changes"] for trial in found["trials"]] == [{}, {"learning_rate": 0.01}]
+    assert found["default"] == found["trials"][0]
+    assert found["best"] == max(found["trials"], key=lambda trial: trial["ndcg@10"])
+    states = sorted((tmp_path / "cache").glob("e4srec-*/run.json"))
+    assert len(states) == 2
+    losses = [json.loads(state.read_text())["first_loss"] / np.log(30) for state in states]
+    assert sorted(losses) == pytest.approx(sorted(trial["first_loss_to_ln_items"] for trial in found["trials"]))
+    assert not list((tmp_path / "cache").glob("**/test_ranks*"))
+
+
 def test_a_run_on_another_base_is_another_run_wherever_the_base_lies(log, recipe, tmp_path):
     runs, settings = load("runs"), yaml.safe_load(recipe.read_text())
     bases = [Path(make_tiny_base(tmp_path / str(seed), seed=seed)) for seed in range(2)]
