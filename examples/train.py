@@ -22,9 +22,10 @@ from e4srec_hf.data.item_vectors import is_sasrec
 from e4srec_hf.errors import naming, run_command
 from e4srec_hf.hub import push_folder
 from e4srec_hf.terminal import bars_only_on_terminals
-from e4srec_hf.training.adapter import adapter_settings, check_access, find_base
+from e4srec_hf.training.adapter import adapter_settings, check_access, find_base, fit_start
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
 from e4srec_hf.training.checkpoints import find_checkpoints
+from e4srec_hf.training.data_size import settle
 from e4srec_hf.training.outcome import not_told_apart
 from e4srec_hf.training.packed_reading import how_it_reads
 from e4srec_hf.training.progress import heading, say, show_epochs, warn
@@ -78,6 +79,8 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         set_seed(training.seed)
         with naming(base):
             recommender = E4SRecModel.from_base(base, vectors, **adapter_settings(adapter))
+        rates = fit_start(recommender, adapter, training, item_vectors, dataset, tokenizer)
+        training, from_the_data = settle(training, adapter, dataset.facts)
         trainer = RankingTrainer(
             recommender,
             training,
@@ -89,6 +92,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
             shuffle_histories=adapter.shuffle_histories,
             all_targets=data.all_targets,
             early_stopping_patience=adapter.early_stopping_patience,
+            learning_rates=rates,
             callbacks=[
                 CardCallback(
                     dataset.facts,
@@ -100,6 +104,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
             ],
         )
         say(f"A step has {trainer.targets_a_step():.1f} targets on average. {how_it_reads(trainer.model)}")
+        say(from_the_data)
         show_epochs(trainer)
         trainer.train(resume_from_checkpoint=checkpoints["e4srec"])
         model = as_saved(trainer)

@@ -1,24 +1,41 @@
 """The second stage of a training: its base, found or made, and the settings of the adapter on it."""
 
 import os
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from datasets import Dataset
 from huggingface_hub import HfApi
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, LlamaConfig, PretrainedConfig, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+)
 from transformers.pytorch_utils import Conv1D
 
 from ..base_models import check_is_base, check_weight_files, gguf_header, quantization
 from ..data.item_vectors import is_sasrec
+from ..data.opening import TrainingData
+from ..data.streaming import StreamedSequences
 from ..errors import naming, one_line
+from ..modeling import SASRecModel
 from ..modeling.bases import gguf_config
 from ..paths import check_exists
 from .arguments import ModelArguments
 from .progress import say
+from .start import rates_of_parts, start_from_sasrec
 from .tiny_base import make_tiny_base
+
+#: Rows of a stream that a start is fitted to, at most.
+MOST_ROWS = 10_000
 
 
 def check_access(arguments: ModelArguments, training: TrainingArguments) -> None:
@@ -149,9 +166,55 @@ def adapter_settings(arguments: ModelArguments) -> dict[str, Any]:
         "tuning": arguments.tuning,
         "base_layers": arguments.base_layers,
         "train_item_embeddings": arguments.train_item_embeddings,
-        "projection_init": arguments.projection_init,
+        "projection_init": "random" if arguments.projection_init == "random" else "orthogonal",
         "item_dropout": arguments.item_dropout,
         "base_dropout": arguments.base_dropout,
     }
     settings |= quantization(arguments.load_in_4bit, arguments.load_in_8bit, PartialState().device)
     return settings
+
+
+def fit_start(
+    model: Any,
+    arguments: ModelArguments,
+    training: TrainingArguments,
+    item_vectors: str,
+    dataset: TrainingData,
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, float]:
+    """Fit a fresh model to the SASRec of its item vectors, if that was asked for.
+
+    Args:
+        model: The model.
+        arguments: Settings of the adapter.
+        training: Its device and seed.
+        item_vectors: Where the item vectors are from.
+        dataset: What it is trained on.
+        tokenizer: The item tokenizer.
+
+    Returns:
+        The learning rates of the parts that have their own, as `RankingTrainer` takes them.
+    """
+    rates: dict[str, float] = {}
+    if arguments.projection_init == "fitted":
+        if is_sasrec(item_vectors):
+            rates = _fit_to_sasrec(model, training, item_vectors, dataset, tokenizer)
+        else:
+            say(f"{item_vectors} is no SASRec that a head could be fitted to: the head inverts the projection.")
+    given = {"score": arguments.head_learning_rate, "input_proj": arguments.projection_learning_rate}
+    return rates | {part: rate for part, rate in given.items() if rate is not None}
+
+
+def _fit_to_sasrec(
+    model: Any, training: TrainingArguments, name: str, dataset: TrainingData, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, float]:
+    rows = dataset.train
+    if isinstance(rows, StreamedSequences):
+        rows = Dataset.from_list(list(islice(rows, MOST_ROWS)))
+    sasrec = SASRecModel.from_pretrained(name).to(training.device)
+    if not getattr(model, "is_quantized", False):
+        model.to(training.device)
+    sasrec.item_embeddings.weight = model.item_embeddings.weight  # in the order of this tokenizer
+    fit = start_from_sasrec(model, sasrec, rows, tokenizer, validation=dataset.validation, seed=training.seed)
+    say(f"The head starts from SASRec: the states of the base explain {fit.r2_held_out:.0%} of its states.")
+    return rates_of_parts(model)

@@ -12,17 +12,17 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..errors import UsageError, closest
-from ..modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_LORA, PAPER_RESPONSE
+from ..modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_LORA
 from .argument_checks import check_arguments, parse_or_blame
 from .processes import check_processes
 from .trainer import SELECT_ON_VALIDATION
 
 _RECIPES = Path(__file__).parent / "recipes"
 DEMO_RECIPE = _RECIPES / "demo.yaml"
-#: What a base that is made needs otherwise than a pretrained one.
-MADE_BASE_RECIPE = _RECIPES / "made_base.yaml"
-#: For a given base: the paper's, for Beauty (https://arxiv.org/abs/2312.02443).
-PAPER_LEARNING_RATE = 3e-4
+#: Highest learning rate of LoRA. Chosen with the start on validation: docs/pretrained.md.
+LEARNING_RATE = 3e-3
+#: Settings of the adapter that follow from the data's size where they are not given.
+FROM_THE_DATA = ("num_train_epochs", "per_device_train_batch_size", "warmup_steps")
 
 
 class _Parser(HfArgumentParser):
@@ -106,16 +106,30 @@ class ModelArguments:
     )
     train_item_embeddings: bool = field(default=False, metadata={"help": "Train the item vectors too."})
     projection_init: str = field(
-        default="random",
+        default="fitted",
         metadata={
-            "help": "How the input projection and the head start; with orthogonal, the head inverts the projection.",
-            "choices": ["random", "orthogonal"],
+            "help": "How the input projection and the head start. orthogonal: the head inverts the projection. fitted: "
+            "lifted vectors are as long as those of text, and the head says what SASRec says, as far as the base's "
+            "states tell it.",
+            "choices": ["fitted", "orthogonal", "random"],
         },
     )
-    item_dropout: float = field(default=0.0, metadata={"help": "Dropout on the item vectors that the base reads."})
-    base_dropout: float = field(default=0.0, metadata={"help": "Dropout on what each layer of the base adds."})
+    head_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Highest learning rate of the head. By default a thousandth of the size of its weights where "
+            "--projection_init is fitted, or else --learning_rate."
+        },
+    )
+    projection_learning_rate: float | None = field(
+        default=None, metadata={"help": "As --head_learning_rate, for the input projection."}
+    )
+    item_dropout: float = field(default=0.2, metadata={"help": "Dropout on the item vectors that the base reads."})
+    base_dropout: float = field(default=0.2, metadata={"help": "Dropout on what each layer of the base adds."})
     instruction: str = field(default=PAPER_INSTRUCTION, metadata={"help": "Prompt text before the items."})
-    response: str = field(default=PAPER_RESPONSE, metadata={"help": "Prompt text after the items."})
+    response: str = field(
+        default="", metadata={"help": "Prompt text after the items. Without one, the last item's own state is read."}
+    )
     max_history: int = field(default=50, metadata={"help": "Items before a target that the models see."})
     head: str = field(default="tied", metadata={"help": "Scoring head.", "choices": ["linear", "tied"]})
     tuning: str = field(default="lora", metadata={"help": "What is trained of the base.", "choices": ["lora", "full"]})
@@ -142,6 +156,7 @@ class ModelArguments:
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Evaluations without improvement before training stops."}
     )
+    from_the_data: tuple[str, ...] = field(init=False, default=())  # those of `FROM_THE_DATA` that were not given
 
 
 @dataclass
@@ -167,8 +182,7 @@ def parse_arguments(
 ) -> tuple[DataArguments, ModelArguments, SASRecArguments, TrainingArguments]:
     """Read the settings of a training: defaults, then the YAML file of ``--config``, then flags.
 
-    Without ``--config`` and ``--dataset`` it is the demo. Without a base, `MADE_BASE_RECIPE` stands between the
-    defaults and the file.
+    Without ``--config`` and ``--dataset`` it is the demo.
 
     Args:
         argv: The flags; ``--top-k`` and ``--top_k`` are the same.
@@ -189,10 +203,6 @@ def parse_arguments(
         config.config = DEMO_RECIPE
     if config.config is not None:
         flags = [*as_flags(read_config(config.config, known_settings(parser))), *flags]  # the later one wins
-    base_parser = _Parser(add_help=False, allow_abbrev=False)
-    base_parser.add_argument("--base_model", "--base-model")
-    if base_parser.parse_known_args(flags)[0].base_model is None:
-        flags = [*as_flags(read_config(MADE_BASE_RECIPE, known_settings(parser))), *flags]
     parse = partial(parser.parse_args_into_dataclasses, look_for_args_file=False, return_remaining_strings=True)
     data, model, sasrec, training, _, unknown = parse_or_blame(parse, flags)
     if unknown:
@@ -200,6 +210,8 @@ def parse_arguments(
             "; ".join(_unknown(flag, known_settings(parser)) for flag in unknown if flag.startswith("--"))
             or f"what is {' '.join(unknown)} meant for? Only flags are taken."
         )
+    given = {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in flags if flag.startswith("--")}
+    model.from_the_data = tuple(name for name in FROM_THE_DATA if name not in given)
     check_arguments(data, model, sasrec, training)
     check_processes(training)
     return data, model, sasrec, training
@@ -212,7 +224,7 @@ def make_parser(prog: str | None = None) -> HfArgumentParser:
     parser.add_argument("--config", help="A YAML file of settings, named like the flags; flags win.")
     parser.set_defaults(
         output_dir="outputs/e4srec",
-        learning_rate=PAPER_LEARNING_RATE,
+        learning_rate=LEARNING_RATE,
         per_device_eval_batch_size=128,
         logging_strategy="epoch",
         logging_nan_inf_filter=False,  # a loss that is not a number is to be seen
@@ -226,11 +238,11 @@ def make_parser(prog: str | None = None) -> HfArgumentParser:
 
 
 def _complete_help(parser: argparse.ArgumentParser) -> None:
-    """Say what other defaults a made base has, and turn round what is said of each ``--no_…``."""
+    """Say what is chosen for the user, and turn round what is said of each ``--no_…``."""
     actions = {action.dest: action for action in parser._actions if not action.option_strings[0].startswith("--no_")}
-    actions["learning_rate"].help = "Highest learning rate of the adapter; by default the paper's (arXiv 2312.02443)."
-    for name, value in read_config(MADE_BASE_RECIPE, known_settings(parser)).items():
-        actions[name].help = f"{actions[name].help} Without --base_model the default is {value!r}."
+    actions["learning_rate"].help = "Highest learning rate of LoRA; with --tuning full, of the base."
+    for name in FROM_THE_DATA:
+        actions[name].help = f"{(actions[name].help or name).rstrip('.')}. By default it follows from the data's size."
     for action in parser._actions:
         if action.option_strings[0].startswith("--no_"):
             action.help = f"The same as --{action.dest} false."
@@ -291,7 +303,16 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
 
 def card_settings(*parts: Any) -> dict[str, Any]:
     """The settings that a model card tells, of those that the model's config does not tell it already."""
-    left_out = ("overwrite", "rank_test", "model", "base_model", "user_column", "items_column", "negatives_seed")
+    left_out = (
+        "from_the_data",
+        "overwrite",
+        "rank_test",
+        "model",
+        "base_model",
+        "user_column",
+        "items_column",
+        "negatives_seed",
+    )
     settings = {name: value for part in parts for name, value in vars(part).items()}
     return {name: value for name, value in settings.items() if name not in left_out and not name.startswith("lora_")}
 

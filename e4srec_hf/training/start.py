@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import SequenceCollator
@@ -20,6 +21,10 @@ from .prepare import prepare_for_training
 
 #: Length of the lifted item vectors, in mean lengths of a text token's vector as it enters the first layer.
 LENGTH = 1.0
+#: Sizes of the first scores that are tried, in scores of SASRec, which is too sure of what it was trained on.
+SIZES = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0]
+#: Targets that choose the size, at most.
+TARGETS_TO_CHOOSE = 1000
 #: Share of the root mean square of their weights by which head and projection may change in a step of Adam.
 RELATIVE_RATE = 1e-3
 #: Penalties that are tried, in mean squares of a dimension of the base's states.
@@ -48,11 +53,19 @@ class StartFit(NamedTuple):
     penalty: float
     r2_held_out: float
     length: float
+    size: float
 
 
 @torch.no_grad()
 def start_from_sasrec(
-    model: Any, sasrec: Any, rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, length: float = LENGTH, seed: int = 0
+    model: Any,
+    sasrec: Any,
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    validation: Dataset | None = None,
+    length: float = LENGTH,
+    seed: int = 0,
 ) -> StartFit:
     """Let a fresh adapter rank nearly as the SASRec that its item vectors come from.
 
@@ -65,6 +78,8 @@ def start_from_sasrec(
         sasrec: The SASRec of its item table, on the same device.
         rows: Rows with ``item_ids`` to fit to: those of the training.
         tokenizer: The item tokenizer of both.
+        validation: Rows whose last item is the target: the first scores get the size with the least loss on them.
+            Without rows they are as large as SASRec's.
         length: Mean length of the lifted vectors, in mean lengths of the base's text vectors.
         seed: Of the choice of histories.
 
@@ -93,7 +108,26 @@ def start_from_sasrec(
     fitted.merge(held_out)
     solution = fitted.ridge(best).T.to(table)  # (item dimension, hidden)
     model.score.weight.copy_(table @ solution if model.config.head == "linear" else solution)
-    return StartFit(fitted.n, best, r2, lifted)
+    size = 1.0 if validation is None else best_size(model, validation, tokenizer)
+    model.score.weight.mul_(size)
+    return StartFit(fitted.n, best, r2, lifted, size)
+
+
+@torch.no_grad()
+def best_size(model: Any, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> float:
+    """The one of `SIZES` that the scores are to be multiplied by for the least loss on the last items of ``rows``."""
+    collator = SequenceCollator(tokenizer, "last")
+    device = model.item_embeddings.weight.device
+    losses = torch.zeros(len(SIZES), dtype=torch.float64)
+    with evaluation_mode(model), model.kept_instruction():
+        for start in range(0, min(len(rows), TARGETS_TO_CHOOSE), ROWS_AT_A_TIME):
+            chosen = range(start, min(start + ROWS_AT_A_TIME, len(rows), TARGETS_TO_CHOOSE))
+            batch = collator([rows[number] for number in chosen])
+            inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
+            logits = model(**inputs).logits.float()  # (targets, vocab)
+            targets = inputs["labels"][inputs["labels"] >= FIRST_ITEM_ID]
+            losses += torch.stack([F.cross_entropy(size * logits, targets, reduction="sum") for size in SIZES]).cpu()
+    return SIZES[int(losses.argmin())]
 
 
 def rates_of_parts(model: Any) -> dict[str, float]:

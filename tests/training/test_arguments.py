@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from e4srec_hf.training.arguments import DEMO_RECIPE, MADE_BASE_RECIPE, UsageError, make_parser, parse_arguments
+from e4srec_hf.training.arguments import DEMO_RECIPE, FROM_THE_DATA, UsageError, make_parser, parse_arguments
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs"
 
@@ -45,9 +45,7 @@ def test_settings_of_the_file_are_checked_like_flags(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    "config", [DEMO_RECIPE, MADE_BASE_RECIPE, *sorted(CONFIGS.glob("*.yaml"))], ids=lambda file: file.stem
-)
+@pytest.mark.parametrize("config", [DEMO_RECIPE, *sorted(CONFIGS.glob("*.yaml"))], ids=lambda file: file.stem)
 def test_every_recipe_can_be_read(config):
     parse_arguments(["--config", str(config)])
 
@@ -63,32 +61,25 @@ def chosen(*flags):
     return training.learning_rate, model.projection_init, model.response
 
 
-def test_a_base_that_is_made_has_defaults_of_its_own(tmp_path):
+@pytest.mark.parametrize("base", [[], ["--base_model=org/base"], ["--base-model", "org/base"]])
+def test_a_base_has_the_same_defaults_whether_it_is_given_or_made(base, tmp_path):
+    assert chosen("--dataset", "log.txt", *base) == (3e-3, "fitted", "")
+    assert chosen("--dataset", "log.txt", *base, "--response", "Next:") == (3e-3, "fitted", "Next:")
     config = tmp_path / "settings.yaml"
-    config.write_text("learning_rate: 1e-4\n")
-    assert chosen("--dataset", "log.txt") == (3e-3, "orthogonal", "")
-    assert chosen("--dataset", "log.txt", "--learning-rate", "1e-3", "--response", "Next:") == (
-        1e-3,
-        "orthogonal",
-        "Next:",
+    config.write_text("learning_rate: 1e-4\nprojection-init: random\n")
+    assert chosen("--config", str(config), *base) == (1e-4, "random", "")
+
+
+def test_what_follows_from_the_data_is_what_was_not_given(tmp_path):
+    config = tmp_path / "settings.yaml"
+    config.write_text("warmup-steps: 5\n")
+    assert parse_arguments(["--dataset", "log.txt"])[1].from_the_data == FROM_THE_DATA
+    assert parse_arguments(["--config", str(config), "--num-train-epochs=2"])[1].from_the_data == (
+        "per_device_train_batch_size",
     )
-    assert chosen("--config", str(config)) == (1e-4, "orthogonal", "")
-    config.write_text("projection-init: random\nresponse: 'So:'\n")
-    assert chosen("--config", str(config)) == (3e-3, "random", "So:")
 
 
-@pytest.mark.parametrize("flag", ["--base_model=org/base", "--base-model=org/base"])
-def test_a_base_that_is_given_has_the_settings_of_the_paper(flag, tmp_path):
-    paper = parse_arguments(["--dataset", "log.txt", flag])[1].response
-    assert paper
-    assert chosen("--dataset", "log.txt", flag) == (3e-4, "random", paper)
-    config = tmp_path / "settings.yaml"
-    config.write_text("base-model: org/base\n")
-    assert chosen("--config", str(config)) == (3e-4, "random", paper)
-    assert chosen("--config", str(config), "--learning_rate", "1e-3") == (1e-3, "random", paper)
-
-
-def test_the_demo_and_the_examples_say_all_that_a_made_base_sets():
+def test_the_demo_and_the_examples_say_how_they_start():
     assert chosen() == (3e-3, "random", "")
     for config in sorted(CONFIGS.glob("*.yaml")):
         assert chosen("--config", str(config)) == (5e-4, "orthogonal", "")
@@ -103,11 +94,6 @@ def test_the_help_of_a_negated_flag_says_what_it_does():
     parser.format_help()
 
 
-def test_the_help_names_the_defaults_of_a_made_base_and_the_source_of_the_others():
+def test_the_help_says_what_follows_from_the_data():
     told = " ".join(make_parser().format_help().split())
-    assert "Without --base_model the default is 'orthogonal'." in told
-    assert "Without --base_model the default is ''." in told
-    assert (
-        "by default the paper's (arXiv 2312.02443). Without --base_model the default is 0.003. (default: 0.0003)"
-        in told
-    )
+    assert told.count("By default it follows from the data's size.") == len(FROM_THE_DATA)

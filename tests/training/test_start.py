@@ -80,6 +80,23 @@ def test_the_penalty_is_the_best_on_held_out_histories(
     assert chosen.r2_held_out == pytest.approx(max(fit.r2_held_out for fit in found.values()))
 
 
+@torch.no_grad()
+def test_the_first_scores_have_the_size_with_the_least_loss(make_base, text_tokenizer, item_tokenizer, sasrec, rows):
+    plain, sized = (fresh(make_base, text_tokenizer, sasrec) for _ in range(2))
+    start_from_sasrec(plain, sasrec, rows, item_tokenizer)
+    rows = rows.filter(lambda row: len(row["item_ids"]) > 1)
+    fit = start_from_sasrec(sized, sasrec, rows, item_tokenizer, validation=rows)
+    losses = dict.fromkeys(start.SIZES, 0.0)
+    plain.eval()
+    for items in rows["item_ids"]:
+        tokens = item_tokenizer.convert_tokens_to_ids(items)
+        scores = plain(torch.tensor([tokens[:-1]])).logits[0].double()
+        for size in losses:
+            losses[size] += float((size * scores).exp().sum().log() - size * scores[tokens[-1]])
+    assert fit.size == min(losses, key=lambda size: losses[size])
+    torch.testing.assert_close(sized.score.weight, fit.size * plain.score.weight)
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 @torch.no_grad()
 def test_lifted_vectors_are_as_long_as_text(make_base, text_tokenizer, sasrec, kind):

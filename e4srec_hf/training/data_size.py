@@ -1,0 +1,55 @@
+"""Settings of the adapter that follow from the size of the data."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import TrainingArguments
+
+from .arguments import ModelArguments
+
+#: Targets that a step has, about: few data are cut into more steps.
+TARGETS_A_STEP = (32, 256)
+#: Steps of an epoch that few data are cut into, as far as that goes.
+STEPS_AN_EPOCH = 64
+#: Epochs are added until a training has so many steps.
+STEPS = 600
+EPOCHS = (3, 10)
+#: Share of the steps in which the learning rate rises.
+WARMUP = 0.1
+
+
+def settings_for(users: int, interactions: int, max_history: int, processes: int = 1) -> dict[str, Any]:
+    """Batch size, epochs and warm-up for a data set.
+
+    Args:
+        users: How many there are.
+        interactions: How many there are in all sequences; two of each user are targets of validation and test.
+        max_history: Targets of a user a step, at most.
+        processes: How many share a step.
+    """
+    per_user = min(max((interactions - 2 * users) / max(users, 1), 1.0), max_history)
+    wanted = min(max(users * per_user / STEPS_AN_EPOCH, TARGETS_A_STEP[0]), TARGETS_A_STEP[1])
+    batch = max(2 ** round(math.log2(wanted / per_user / processes)), 1) if wanted > per_user * processes else 1
+    steps = max(users / (batch * processes), 1.0)
+    epochs = min(max(math.ceil(STEPS / steps), EPOCHS[0]), EPOCHS[1])
+    return {"per_device_train_batch_size": batch, "num_train_epochs": float(epochs), "warmup_steps": WARMUP}
+
+
+def settle(
+    training: TrainingArguments, adapter: ModelArguments, facts: Mapping[str, Any]
+) -> tuple[TrainingArguments, str]:
+    """The arguments of the adapter's training with what was not given, and a line that says it; empty if all was given.
+
+    Args:
+        training: The arguments.
+        adapter: Its ``from_the_data`` are the names of what was not given.
+        facts: ``users`` and ``interactions`` of the data.
+    """
+    found = settings_for(facts["users"], facts["interactions"], adapter.max_history, training.world_size)
+    chosen = {name: value for name, value in found.items() if name in adapter.from_the_data}
+    if training.max_steps > 0:
+        chosen.pop("num_train_epochs", None)
+    said = ", ".join(f"--{name} {value:g}" for name, value in chosen.items())
+    return dataclasses.replace(training, **chosen), said and f"For data of this size: {said}."
