@@ -146,7 +146,7 @@ def _advice(name: str, training: Mapping[str, Any], n_items: int, *, is_nan: boo
         return f"{made}Such a rate trains no model of this kind. Lower {rate}."
     if on_validation and on_validation[-1] < 0.9 * max(on_validation):
         return f"{made}It fell behind its best epoch: it overfits or learns too fast. Lower {rate}, or raise {dropout}."
-    start = ", or start with --projection_init orthogonal" if training.get("projection_init") == "random" else ""
+    start = ", or start with --projection_init fitted" if training.get("projection_init") == "random" else ""
     if on_validation and on_validation[-1] < max(on_validation):
         return f"{made}Its best epoch was not the last, so more of them will not help. Change {rate}{start}."
     return (

@@ -142,7 +142,7 @@ def test_the_start_of_the_projection_is_a_flag_to_change_where_it_is_random():
         for curve in ({}, {"ndcgs": (0.2, 0.19)}):
             facts = {"E4SRec": training(**curve) | {"projection_init": start}}
             found = wrong(facts, popularity=0.2, E4SRec=0.1)["E4SRec"]
-            assert ("or start with --projection_init orthogonal." in found) == named
+            assert ("or start with --projection_init fitted." in found) == named
 
 
 def test_one_step_is_singular():
