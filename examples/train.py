@@ -80,7 +80,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         with naming(base):
             recommender = E4SRecModel.from_base(base, vectors, **adapter_settings(adapter))
         rates = fit_start(recommender, adapter, training, item_vectors, dataset, tokenizer)
-        training, from_the_data = settle(training, adapter, dataset.facts)
+        training, from_the_data = settle(training, adapter, dataset.train, all_targets=data.all_targets)
         trainer = RankingTrainer(
             recommender,
             training,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from transformers import TrainingArguments
@@ -20,34 +19,38 @@ EPOCHS = (3, 10)
 WARMUP = 0.1
 
 
-def settings_for(users: int, interactions: int, max_history: int, processes: int = 1) -> dict[str, Any]:
+def settings_for(users: int, targets: int, processes: int = 1) -> dict[str, Any]:
     """Batch size, epochs and warm-up for a data set.
 
     Args:
-        users: How many there are.
-        interactions: How many there are in all sequences; two of each user are targets of validation and test.
-        max_history: Targets of a user a step, at most.
+        users: How many there are to train on.
+        targets: How many targets they have in an epoch.
         processes: How many share a step.
     """
-    per_user = min(max((interactions - 2 * users) / max(users, 1), 1.0), max_history)
-    wanted = min(max(users * per_user / STEPS_AN_EPOCH, TARGETS_A_STEP[0]), TARGETS_A_STEP[1])
-    batch = max(2 ** round(math.log2(wanted / per_user / processes)), 1) if wanted > per_user * processes else 1
+    per_row = max(targets / max(users, 1), 1.0) * processes
+    wanted = min(max(targets / STEPS_AN_EPOCH, TARGETS_A_STEP[0]), TARGETS_A_STEP[1])
+    batch = 2 ** max(round(math.log2(wanted / per_row)), 0)
     steps = max(users / (batch * processes), 1.0)
     epochs = min(max(math.ceil(STEPS / steps), EPOCHS[0]), EPOCHS[1])
     return {"per_device_train_batch_size": batch, "num_train_epochs": float(epochs), "warmup_steps": WARMUP}
 
 
 def settle(
-    training: TrainingArguments, adapter: ModelArguments, facts: Mapping[str, Any]
+    training: TrainingArguments, adapter: ModelArguments, rows: Any, *, all_targets: bool = False
 ) -> tuple[TrainingArguments, str]:
     """The arguments of the adapter's training with what was not given, and a line that says it; empty if all was given.
 
     Args:
         training: The arguments.
         adapter: Its ``from_the_data`` are the names of what was not given.
-        facts: ``users`` and ``interactions`` of the data.
+        rows: The training rows, with ``item_ids``; a stream is read once.
+        all_targets: Whether targets before the last ``max_history`` of a user count too.
     """
-    found = settings_for(facts["users"], facts["interactions"], adapter.max_history, training.world_size)
+    if not adapter.from_the_data:
+        return training, ""
+    most = math.inf if all_targets else min(adapter.max_targets or adapter.max_history, adapter.max_history)
+    lengths = [len(items) for items in rows["item_ids"]]
+    found = settings_for(len(lengths), int(sum(min(length, most) for length in lengths)), training.world_size)
     chosen = {name: value for name, value in found.items() if name in adapter.from_the_data}
     if training.max_steps > 0:
         chosen.pop("num_train_epochs", None)

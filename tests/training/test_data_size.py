@@ -8,47 +8,54 @@ from e4srec_hf.training.data_size import settings_for, settle
 
 
 @pytest.mark.parametrize(
-    ("users", "interactions", "batch", "epochs"),
+    ("users", "targets", "batch", "epochs"),
     [
-        (22_363, 198_502, 32, 3),  # Amazon Beauty: 6.9 targets a user
-        (1_090, 52_551, 4, 3),  # LastFM: 46.2
-        (400, 4_400, 8, 10),
-        (3, 9, 32, 10),
-        (1_000_000, 10_000_000, 32, 3),
+        (22_363, 150_258, 32, 3),  # Amazon Beauty
+        (1_090, 25_700, 8, 5),  # LastFM
+        (943, 46_000, 4, 3),  # MovieLens-100K
+        (400, 3_600, 8, 10),
+        (3, 3, 32, 10),
+        (1_000_000, 8_000_000, 32, 3),
+        (0, 0, 32, 10),
+        (1, 1_000_000, 1, 10),
     ],
 )
-def test_sizes(users, interactions, batch, epochs):
-    found = settings_for(users, interactions, 50)
+def test_sizes(users, targets, batch, epochs):
+    found = settings_for(users, targets)
     assert (found["per_device_train_batch_size"], found["num_train_epochs"]) == (batch, epochs)
 
 
-def test_long_histories_count_as_far_as_they_are_read():
-    assert settings_for(1000, 1_000_000, 50) == settings_for(1000, 52_000, 50)
-
-
 def test_processes_share_a_step():
-    alone, four = settings_for(22_363, 198_502, 50), settings_for(22_363, 198_502, 50, processes=4)
+    alone, four = settings_for(22_363, 150_258), settings_for(22_363, 150_258, processes=4)
     assert four["per_device_train_batch_size"] * 4 == alone["per_device_train_batch_size"]
+    assert four["num_train_epochs"] == alone["num_train_epochs"]
 
 
-@pytest.mark.parametrize("users", [0, 1])
-def test_next_to_nothing(users):
-    found = settings_for(users, users, 50)
-    assert found["per_device_train_batch_size"] >= 1
-    assert found["num_train_epochs"] == 10
+def test_targets_are_counted_as_they_are_trained_on(tmp_path):
+    flags = ["--dataset", "log.txt", "--output_dir", str(tmp_path), "--use_cpu", "true"]
+    rows = {"item_ids": [["a"] * 500] * 200}
+
+    def batch(*more, **settings):
+        _, adapter, _, training = parse_arguments([*flags, *more])
+        return settle(training, adapter, rows, **settings)[0].per_device_train_batch_size
+
+    assert batch() == settings_for(200, 200 * 50)["per_device_train_batch_size"] == 4
+    assert batch("--max_history", "100") == settings_for(200, 200 * 100)["per_device_train_batch_size"] == 2
+    assert batch("--max_targets", "10") == settings_for(200, 200 * 10)["per_device_train_batch_size"] == 4
+    assert batch(all_targets=True) == settings_for(200, 200 * 500)["per_device_train_batch_size"] == 1
 
 
 def test_what_was_given_stays(tmp_path):
     flags = ["--dataset", "log.txt", "--output_dir", str(tmp_path), "--use_cpu", "true"]
-    facts = {"users": 400, "interactions": 4_400}
+    rows = {"item_ids": [list("abcdefghi")] * 400}
     _, adapter, _, training = parse_arguments([*flags, "--num_train_epochs", "2"])
-    settled, said = settle(training, adapter, facts)
+    settled, said = settle(training, adapter, rows)
     assert isinstance(settled, TrainingArguments)
     assert (settled.num_train_epochs, settled.per_device_train_batch_size, settled.warmup_steps) == (2, 8, 0.1)
     assert "--per_device_train_batch_size 8" in said
     assert "epochs" not in said
     _, adapter, _, training = parse_arguments([*flags, "--max_steps", "7"])
-    assert "epochs" not in settle(training, adapter, facts)[1]
+    assert "epochs" not in settle(training, adapter, rows)[1]
     every = ["--num_train_epochs", "2", "--per_device_train_batch_size", "5", "--warmup_steps", "3"]
     _, adapter, _, training = parse_arguments([*flags, *every])
-    assert settle(training, adapter, facts)[1] == ""
+    assert settle(training, adapter, rows)[1] == ""
