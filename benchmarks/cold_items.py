@@ -164,14 +164,15 @@ def ranks_of(world: World, scores: Tensor) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def added_by_titles(world: World, encode: Callable[[list[str]], Tensor]) -> tuple[Tensor, HeadFit | None, Any, Any]:
+def added_by_titles(
+    world: World, users: Tensor, encode: Callable[[list[str]], Tensor]
+) -> tuple[Tensor, HeadFit | None, Any, Any]:
     """Scores of all items, the fit, and the model and tokenizer with the new items."""
     model = copy.deepcopy(world.model)
     titles = [world.titles[item] for item in world.cold]
     grown, fit = add_items(
         model, world.tokenizer, world.cold, titles=titles, catalogue_titles=world.titles, encode=encode
     )
-    users = user_vectors(world.model, world.tokenizer, world.turns)
     return users @ model.item_embeddings.weight.detach()[FIRST_ITEM_ID:].T, fit, model, grown
 
 
@@ -235,6 +236,7 @@ def methods_of(world: World, encoders: dict[str, KeptVectors], genres: dict[str,
     shape = len(world.turns), len(world.items)
     ranks = {"random": ranks_of(world, torch.rand(shape, generator=generator))}
     fits, costs, example = {}, {}, None
+    users = user_vectors(world.model, world.tokenizer, world.turns)
     before = evaluate_ranking(world.model, world.data.test, world.tokenizer).metrics
     costs["before"] = {name: before[name].value for name in ("hr@10", "ndcg@10")}
     ways: dict[str, Callable[[list[str]], Tensor]] = dict(encoders)
@@ -245,7 +247,7 @@ def methods_of(world: World, encoders: dict[str, KeptVectors], genres: dict[str,
     for name, encode in ways.items():
         if name in encoders:
             ranks[f"nearest title, {name}"] = ranks_of(world, nearest_titles(world, encode))
-        scores, fit, model, grown = added_by_titles(world, encode)
+        scores, fit, model, grown = added_by_titles(world, users, encode)
         ranks[f"ridge, {name}"] = ranks_of(world, scores)
         after = evaluate_ranking(model, world.data.test, grown).metrics
         fits[name] = fit._asdict() if fit else None
@@ -357,7 +359,8 @@ def main() -> None:
     table = with_intervals([of_seed["ranks"] for of_seed in found], targets)
     settings = argparse.Namespace(
         dataset=arguments.dataset,
-        **{kind: Path(getattr(arguments, kind)).name for kind in encoders},
+        base=Path(arguments.base_model).name,
+        **{kind: Path(getattr(arguments, kind)).name for kind in encoders if kind != "base_model"},
         genres=arguments.genres and arguments.genres.name,
         seeds=arguments.seeds,
         selection=arguments.selection,

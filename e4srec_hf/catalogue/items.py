@@ -87,13 +87,13 @@ def add_items(
     grown = extend_item_tokenizer(tokenizer, ids)
     if (vectors is None) == (titles is None):
         raise ValueError("Give the vectors of the new items or their titles, one of the two.")
-    linear = isinstance(model, E4SRecModel) and model.config.head == "linear"
+    head = model.score if isinstance(model, E4SRecModel) and model.config.head == "linear" else None
     table = model.item_embeddings.weight
     fit = rows = None
     if titles is None:
         vectors = _checked_vectors(vectors, len(ids), table.shape[1])
-        if linear:
-            rows, fit = _fit_to_trained_rows(model, vectors)
+        if head is not None:
+            rows, fit = _fit_to_trained_rows(model, head.weight, vectors)
     else:
         new_titles = _checked_titles(titles, len(ids))
         catalogue_titles = titles_beside(model) if catalogue_titles is None else catalogue_titles
@@ -101,12 +101,12 @@ def add_items(
         names = dict(zip(trained, tokenizer.convert_ids_to_tokens(trained), strict=True))
         read = read_titles(model, names, new_titles, catalogue_titles, encode)
         vectors, fit = rows_of_titles(read, table)
-        if linear:
-            rows, fit = rows_of_titles(read, model.score.weight)
+        if head is not None:
+            rows, fit = rows_of_titles(read, head.weight)
     longer = _with_rows(table, vectors)
-    if rows is not None:
-        head = _with_rows(model.score.weight, rows)
-        model.score.weight, model.score.out_features = head, len(head)
+    if head is not None and rows is not None:
+        head.weight = _with_rows(head.weight, rows)
+        head.out_features = len(head.weight)
     model.item_embeddings.weight, model.item_embeddings.num_embeddings = longer, len(longer)
     model.config.grown_from = [*model.config.grown_from, model.config.vocab_size]
     model.config.vocab_size = len(longer)
@@ -226,12 +226,12 @@ def _trained_items(model: E4SRecModel | SASRecModel) -> list[int]:
 
 
 @torch.no_grad()
-def _fit_to_trained_rows(model: E4SRecModel, vectors: Tensor) -> tuple[Tensor, HeadFit]:
+def _fit_to_trained_rows(model: E4SRecModel | SASRecModel, head: Tensor, vectors: Tensor) -> tuple[Tensor, HeadFit]:
     """Rows of the head for new vectors. Rows that were fitted themselves would say how well a fit fits itself."""
     trained = _trained_items(model)
     if not trained:
         raise ValueError("The head has no trained row of an item that is not retired: there is nothing to fit.")
-    rows, fit = fit_rows(model.item_embeddings.weight[trained], model.score.weight[trained], vectors)
+    rows, fit = fit_rows(model.item_embeddings.weight[trained], head[trained], vectors)
     if not rows.isfinite().all():
         raise ValueError(
             "The rows of the head or the item vectors hold NaN or infinity: nothing can be fitted to them."
