@@ -13,7 +13,6 @@ reported: layer, pooling and the length of the vectors were chosen there.
 import argparse
 import copy
 import csv
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -216,12 +215,10 @@ class KeptVectors:
     def __init__(self, name: str, base_model: str, titles: dict[str, str | None], cache: Path) -> None:
         path = cache / f"titles-{name}.pt"
         listed = sorted({title for title in titles.values() if title} | {"untitled"})
-        start = time.perf_counter()
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             kind = name.rpartition("-")[2]
             torch.save({"titles": listed, "vectors": text_vectors(listed, base_model, **READING.get(kind, {}))}, path)
-        self.seconds = time.perf_counter() - start
         kept = torch.load(path)
         self.rows, self.vectors = {title: row for row, title in enumerate(kept["titles"])}, kept["vectors"]
 
@@ -374,7 +371,6 @@ def main() -> None:
         "protocol": "items held out of training; SASRec; all turns to held-out items; seen items hidden; ties against "
         "the target; intervals: 2,000 bootstrap samples of held-out items",
         "seeds": sizes,
-        "seconds to read the titles": {kind: round(vectors.seconds, 1) for kind, vectors in encoders.items()},
         "methods": table,
         "fits": [of_seed["fits"] for of_seed in found],
         "test targets of the catalogue, before and after": [of_seed["costs"] for of_seed in found],
