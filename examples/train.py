@@ -22,7 +22,7 @@ from e4srec_hf.data.item_vectors import is_sasrec
 from e4srec_hf.errors import naming, run_command
 from e4srec_hf.hub import push_folder
 from e4srec_hf.terminal import bars_only_on_terminals
-from e4srec_hf.training.adapter import adapter_settings, check_access, find_base, fit_start
+from e4srec_hf.training.adapter import RATES, adapter_settings, check_access, find_base, fit_start
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
 from e4srec_hf.training.checkpoints import find_checkpoints
 from e4srec_hf.training.data_size import settle
@@ -96,7 +96,8 @@ def main(argv: list[str], prog: str = "train.py") -> None:
             callbacks=[
                 CardCallback(
                     dataset.facts,
-                    settings=card_settings(data, adapter, sasrec),
+                    settings=card_settings(data, adapter, sasrec)
+                    | {flag: rates.get(part) for flag, part in RATES.items()},
                     seeds=card_seeds(data),
                     sasrec=item_vectors if is_sasrec(item_vectors) else None,
                     random_base=adapter.base_model is None,
@@ -104,7 +105,8 @@ def main(argv: list[str], prog: str = "train.py") -> None:
             ],
         )
         say(f"A step has {trainer.targets_a_step():.1f} targets on average. {how_it_reads(trainer.model)}")
-        say(from_the_data)
+        if from_the_data:
+            say(from_the_data)
         show_epochs(trainer)
         trainer.train(resume_from_checkpoint=checkpoints["e4srec"])
         model = as_saved(trainer)

@@ -311,6 +311,31 @@ def test_each_stage_shuffles_as_its_own_flag_says(log, tmp_path, monkeypatch):
     assert found == [("SASRecModel", 0.75), ("E4SRecModel", 0.25)]
 
 
+@pytest.mark.slow
+def test_the_log_and_the_card_say_at_which_rates_the_parts_learn(log, tmp_path, monkeypatch):
+    found = {}
+
+    class Remembering(train.RankingTrainer):
+        def create_optimizer(self, *args):
+            optimizer = super().create_optimizer(*args)
+            groups = [(group["lr"], id(part)) for group in optimizer.param_groups for part in group["params"]]
+            weights = {"head": self.model.score.weight, "projection": self.model.input_proj.weight}
+            found.update({name: dict(map(reversed, groups))[id(weight)] for name, weight in weights.items()})
+            return optimizer
+
+    monkeypatch.setattr(train, "RankingTrainer", Remembering)
+    flags = ["--rank_test", "false", "--projection_learning_rate", "0.0125"]
+    told = run("train", "--dataset", log / "log.txt", "--output_dir", tmp_path, *QUICK, *flags)
+    settings = json.loads((tmp_path / "training.json").read_text())["settings"]
+    assert settings["head_learning_rate"] == found["head"] != 3e-3
+    assert settings["projection_learning_rate"] == found["projection"] == 0.0125
+    assert (
+        f"Learning rates: --learning_rate 0.003, --head_learning_rate {found['head']:.3g}, "
+        "--projection_learning_rate 0.0125." in told
+    )
+    assert "head learning rate" in (tmp_path / "README.md").read_text().replace("_", " ")
+
+
 def test_a_new_book_is_recommended_by_its_title_alone(tmp_path, capsys):
     world = make_demo_world(n_users=20, n_items=200)
     series = {item: title.split(",")[0] for item, title in world.titles.items()}

@@ -34,6 +34,8 @@ from .progress import say
 from .start import rates_of_parts, start_from_sasrec
 from .tiny_base import make_tiny_base
 
+#: Settings of the learning rates of parts of the model, by the flag's name.
+RATES = {"head_learning_rate": "score", "projection_learning_rate": "input_proj"}
 #: Rows of a stream that a start is fitted to, at most.
 MOST_ROWS = 10_000
 
@@ -201,8 +203,12 @@ def fit_start(
             rates = _fit_to_sasrec(model, training, item_vectors, dataset, tokenizer)
         else:
             say(f"{item_vectors} is no SASRec that a head could be fitted to: the head inverts the projection.")
-    given = {"score": arguments.head_learning_rate, "input_proj": arguments.projection_learning_rate}
-    return rates | {part: rate for part, rate in given.items() if rate is not None}
+    given = {part: getattr(arguments, flag) for flag, part in RATES.items()}
+    rates |= {part: rate for part, rate in given.items() if rate is not None}
+    if rates:
+        said = [f"--{flag} {rates[part]:.3g}" for flag, part in RATES.items() if part in rates]
+        say(f"Learning rates: {', '.join([f'--learning_rate {training.learning_rate:g}', *said])}.")
+    return rates
 
 
 def _fit_to_sasrec(

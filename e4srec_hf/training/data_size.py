@@ -19,18 +19,19 @@ EPOCHS = (3, 10)
 WARMUP = 0.1
 
 
-def settings_for(users: int, targets: int, processes: int = 1) -> dict[str, Any]:
+def settings_for(users: int, targets: int, batches_a_step: int = 1, batch: int | None = None) -> dict[str, Any]:
     """Batch size, epochs and warm-up for a data set.
 
     Args:
         users: How many there are to train on.
         targets: How many targets they have in an epoch.
-        processes: How many share a step.
+        batches_a_step: Of all processes, and of gradient accumulation.
+        batch: The batch size, if it is given; epochs follow from it.
     """
-    per_row = max(targets / max(users, 1), 1.0) * processes
+    per_row = max(targets / max(users, 1), 1.0) * batches_a_step
     wanted = min(max(targets / STEPS_AN_EPOCH, TARGETS_A_STEP[0]), TARGETS_A_STEP[1])
-    batch = 2 ** max(round(math.log2(wanted / per_row)), 0)
-    steps = max(users / (batch * processes), 1.0)
+    batch = batch or 2 ** max(round(math.log2(wanted / per_row)), 0)
+    steps = max(users / (batch * batches_a_step), 1.0)
     epochs = min(max(math.ceil(STEPS / steps), EPOCHS[0]), EPOCHS[1])
     return {"per_device_train_batch_size": batch, "num_train_epochs": float(epochs), "warmup_steps": WARMUP}
 
@@ -50,7 +51,9 @@ def settle(
         return training, ""
     most = math.inf if all_targets else min(adapter.max_targets or adapter.max_history, adapter.max_history)
     lengths = [len(items) for items in rows["item_ids"]]
-    found = settings_for(len(lengths), int(sum(min(length, most) for length in lengths)), training.world_size)
+    batches = training.world_size * training.gradient_accumulation_steps
+    batch = None if "per_device_train_batch_size" in adapter.from_the_data else training.per_device_train_batch_size
+    found = settings_for(len(lengths), int(sum(min(length, most) for length in lengths)), batches, batch)
     chosen = {name: value for name, value in found.items() if name in adapter.from_the_data}
     if training.max_steps > 0:
         chosen.pop("num_train_epochs", None)

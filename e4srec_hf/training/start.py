@@ -47,6 +47,7 @@ class StartFit(NamedTuple):
         penalty: The penalty of the ridge regression that was best on held-out histories.
         r2_held_out: Fraction of the squares of SASRec's states that it explains there.
         length: Mean length of the lifted item vectors.
+        size: By how much the first scores were multiplied for the least loss on validation; 1 where there was none.
     """
 
     n_targets: int

@@ -26,7 +26,7 @@ def test_sizes(users, targets, batch, epochs):
 
 
 def test_processes_share_a_step():
-    alone, four = settings_for(22_363, 150_258), settings_for(22_363, 150_258, processes=4)
+    alone, four = settings_for(22_363, 150_258), settings_for(22_363, 150_258, batches_a_step=4)
     assert four["per_device_train_batch_size"] * 4 == alone["per_device_train_batch_size"]
     assert four["num_train_epochs"] == alone["num_train_epochs"]
 
@@ -54,6 +54,13 @@ def test_what_was_given_stays(tmp_path):
     assert (settled.num_train_epochs, settled.per_device_train_batch_size, settled.warmup_steps) == (2, 8, 0.1)
     assert "--per_device_train_batch_size 8" in said
     assert "epochs" not in said
+    _, adapter, _, training = parse_arguments([*flags, "--per_device_train_batch_size", "1"])
+    assert (
+        settle(training, adapter, rows)[0].num_train_epochs == 3
+    )  # 400 steps an epoch: 600 take two, and three is least
+    _, adapter, _, training = parse_arguments([*flags, "--gradient_accumulation_steps", "4"])
+    settled = settle(training, adapter, rows)[0]
+    assert (settled.per_device_train_batch_size, settled.num_train_epochs) == (2, 10)  # steps of 8 users, as without
     _, adapter, _, training = parse_arguments([*flags, "--max_steps", "7"])
     assert "epochs" not in settle(training, adapter, rows)[1]
     every = ["--num_train_epochs", "2", "--per_device_train_batch_size", "5", "--warmup_steps", "3"]
