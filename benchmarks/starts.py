@@ -99,7 +99,7 @@ def find_bases(arguments: argparse.Namespace) -> dict[str, Path]:
 
 def summary(trials: list[tuple[dict[str, Any], list[Trained]]], items: int) -> dict[str, Any]:
     """The trials of one base; the first one sets nothing. Figures are means over the seeds."""
-    log = []
+    log: list[dict[str, Any]] = []
     for changes, of_seeds in trials:
         ndcg = [trained.best["ndcg@10"] for trained in of_seeds]
         log.append(

@@ -22,7 +22,8 @@ def main(directory: str) -> None:
     items, fit = add_items(model, AutoTokenizer.from_pretrained(directory), ["new"], titles=[TITLE])
     titles["new"] = TITLE
     print(f"Added by its title alone: {TITLE}")
-    print(f"Titles tell {fit.r2_held_out:.0%} of the variance of item vectors, on items that were held out.")
+    if fit is not None:
+        print(f"Titles tell {fit.r2_held_out:.0%} of the variance of item vectors, on items that were held out.")
 
     books = sorted(
         (int(title.split("Book ")[1].split(":")[0]), item) for item, title in titles.items() if SERIES in title

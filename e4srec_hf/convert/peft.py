@@ -44,7 +44,7 @@ def export_peft(model: E4SRecModel, directory: str | os.PathLike[str]) -> None:
     settings.inference_mode = True
     tensors = get_peft_model_state_dict(base, save_embedding_layers=False)
     if config.base_layers is not None:  # by their full names: layers that are not read have such modules too
-        settings.target_modules = {name.partition(".lora_")[0] for name in tensors}
+        settings.target_modules = sorted({name.partition(".lora_")[0] for name in tensors})
     with staged_directory(directory) as stage:
         settings.save_pretrained(str(stage))
         save_file(
