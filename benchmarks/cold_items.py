@@ -13,15 +13,18 @@ reported: layer, pooling and the length of the vectors were chosen there.
 import argparse
 import copy
 import csv
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from bases import base_digest
 from datasets import Dataset, disable_progress_bars
 from measuring import RESULTS, write_result
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments
@@ -212,15 +215,16 @@ def read_genres(path: Path) -> dict[str, Tensor]:
 class KeptVectors:
     """Vectors of titles, read once and kept in a file."""
 
-    def __init__(self, name: str, base_model: str, titles: dict[str, str | None], cache: Path) -> None:
-        path = cache / f"titles-{name}.pt"
+    def __init__(self, kind: str, base_model: Path, titles: dict[str, str | None], cache: Path) -> None:
         listed = sorted({title for title in titles.values() if title} | {"untitled"})
+        of_titles = hashlib.sha256("\n".join(listed).encode()).hexdigest()
+        path = cache / f"titles-{of_titles[:16]}-{base_digest(base_model)[:16]}-{kind}.safetensors"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            kind = name.rpartition("-")[2]
-            torch.save({"titles": listed, "vectors": text_vectors(listed, base_model, **READING.get(kind, {}))}, path)
-        kept = torch.load(path)
-        self.rows, self.vectors = {title: row for row, title in enumerate(kept["titles"])}, kept["vectors"]
+            part = path.with_suffix(".part")
+            save_file({"vectors": text_vectors(listed, base_model, **READING.get(kind, {})).contiguous()}, part)
+            part.replace(path)
+        self.rows, self.vectors = {title: row for row, title in enumerate(listed)}, load_file(path)["vectors"]
 
     def __call__(self, titles: list[str]) -> Tensor:
         """``(titles, width)``."""
@@ -339,7 +343,7 @@ def main() -> None:
     name = Path(arguments.dataset).name
     titles = load_items(arguments.dataset)
     encoders = {
-        kind: KeptVectors(f"{name}-{kind}", getattr(arguments, kind), titles, arguments.cache)
+        kind: KeptVectors(kind, Path(getattr(arguments, kind)), titles, arguments.cache)
         for kind in ("base_model", "twin", "encoder")
         if getattr(arguments, kind)
     }

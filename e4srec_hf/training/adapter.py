@@ -202,6 +202,7 @@ def fit_start(
         if is_sasrec(item_vectors):
             rates = _fit_to_sasrec(model, training, item_vectors, dataset, tokenizer)
         else:
+            arguments.projection_init = "orthogonal"  # as the card is to say
             say(f"{item_vectors} is no SASRec that a head could be fitted to: the head inverts the projection.")
     given = {part: getattr(arguments, flag) for flag, part in RATES.items()}
     rates |= {part: rate for part, rate in given.items() if rate is not None}

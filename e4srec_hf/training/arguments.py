@@ -21,6 +21,8 @@ _RECIPES = Path(__file__).parent / "recipes"
 DEMO_RECIPE = _RECIPES / "demo.yaml"
 #: Highest learning rate of LoRA. Chosen with the start on validation: docs/pretrained.md.
 LEARNING_RATE = 3e-3
+#: The same for a base that is trained whole, as in the recipes: docs/quality.md.
+LEARNING_RATE_OF_A_WHOLE_BASE = 5e-4
 #: Settings of the adapter that follow from the data's size where they are not given.
 FROM_THE_DATA = ("num_train_epochs", "per_device_train_batch_size", "warmup_steps")
 
@@ -211,6 +213,8 @@ def parse_arguments(
             or f"what is {' '.join(unknown)} meant for? Only flags are taken."
         )
     given = {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in flags if flag.startswith("--")}
+    if model.tuning == "full" and "learning_rate" not in given:
+        training.learning_rate = LEARNING_RATE_OF_A_WHOLE_BASE
     model.from_the_data = tuple(name for name in FROM_THE_DATA if name not in given)
     check_arguments(data, model, sasrec, training)
     check_processes(training)
@@ -240,7 +244,10 @@ def make_parser(prog: str | None = None) -> HfArgumentParser:
 def _complete_help(parser: argparse.ArgumentParser) -> None:
     """Say what is chosen for the user, and turn round what is said of each ``--no_…``."""
     actions = {action.dest: action for action in parser._actions if not action.option_strings[0].startswith("--no_")}
-    actions["learning_rate"].help = "Highest learning rate of LoRA; with --tuning full, of the base."
+    actions["learning_rate"].help = (
+        f"Highest learning rate of LoRA. With --tuning full it is that of the base, by default "
+        f"{LEARNING_RATE_OF_A_WHOLE_BASE:g}."
+    )
     for name in FROM_THE_DATA:
         actions[name].help = f"{(actions[name].help or name).rstrip('.')}. By default it follows from the data's size."
     for action in parser._actions:

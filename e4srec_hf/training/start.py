@@ -109,7 +109,7 @@ def start_from_sasrec(
     fitted.merge(held_out)
     solution = fitted.ridge(best).T.to(table)  # (item dimension, hidden)
     model.score.weight.copy_(table @ solution if model.config.head == "linear" else solution)
-    size = 1.0 if validation is None else best_size(model, validation, tokenizer)
+    size = 1.0 if validation is None or not len(validation) else best_size(model, validation, tokenizer)
     model.score.weight.mul_(size)
     return StartFit(fitted.n, best, r2, lifted, size)
 

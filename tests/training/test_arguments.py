@@ -104,3 +104,8 @@ def test_the_help_of_a_negated_flag_says_what_it_does():
 def test_the_help_says_what_follows_from_the_data():
     told = " ".join(make_parser().format_help().split())
     assert told.count("By default it follows from the data's size.") == len(FROM_THE_DATA)
+
+
+def test_a_base_that_is_trained_whole_learns_at_a_rate_of_its_own():
+    assert chosen("--dataset", "log.txt", "--tuning", "full")[0] == 5e-4
+    assert chosen("--dataset", "log.txt", "--tuning", "full", "--learning_rate", "1e-3")[0] == 1e-3

@@ -165,3 +165,11 @@ def test_a_part_that_there_is_not_is_refused(make_base, text_tokenizer, item_tok
     model = fresh(make_base, text_tokenizer, sasrec)
     with pytest.raises(ValueError, match="does not have: head"):
         RankingTrainer(model, TrainingArguments(str(tmp_path)), tokenizer=item_tokenizer, learning_rates={"head": 1e-3})
+
+
+def test_without_validation_targets_scores_are_as_large_as_those_of_sasrec(
+    make_base, text_tokenizer, item_tokenizer, sasrec, rows
+):
+    for validation in (None, rows.select([])):
+        model = fresh(make_base, text_tokenizer, sasrec)
+        assert start_from_sasrec(model, sasrec, rows, item_tokenizer, validation=validation).size == 1
