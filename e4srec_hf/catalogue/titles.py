@@ -63,7 +63,7 @@ def read_titles(
     if encode is None:
         encode = _own_base(model)
     read = torch.as_tensor(encode([*(known[token] for token in tokens), *titles])).detach().double().cpu()
-    if read.dim() != 2 or len(read) != len(tokens) + len(titles):
+    if read.dim() != 2 or len(read) != len(tokens) + len(titles) or not read.shape[1]:
         raise ValueError(f"encode gave the shape {tuple(read.shape)} for {len(tokens) + len(titles)} titles.")
     check_finite(read, "encode's vectors")
     vectors, new = read.split([len(tokens), len(titles)])
@@ -98,7 +98,10 @@ def rows_of_titles(read: ReadTitles, table: Tensor) -> tuple[Tensor, HeadFit]:
     if not rows.isfinite().all():
         raise ValueError("The trained rows hold NaN or infinity: nothing can be fitted to them.")
     if not fit.r2_held_out > 0:
-        logger.warning("Titles do not predict the rows of this model's items: the new items are placed near the mean.")
+        logger.warning(
+            "Titles do not predict the rows of this model's items: the new items all get about the same row, and are "
+            "recommended to some users for no good reason."
+        )
     length = trained.double().norm(dim=1).mean().cpu()
     return (rows * length / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).float(), fit
 

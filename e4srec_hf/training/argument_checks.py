@@ -88,6 +88,10 @@ def check_arguments(data: Any, model: Any, sasrec: Any, training: TrainingArgume
     _check_heads("sasrec_hidden_size", "sasrec_heads", settings)
     if model.base_model is None and model.model == "e4srec":
         _check_heads("made_base_hidden_size", "made_base_heads", settings, even=True)
+        if model.made_base_layers == 0 and (model.tuning == "lora" or model.base_dropout):
+            raise UsageError(
+                "--made_base_layers 0 leaves no layer for LoRA or dropout: add --tuning full --base_dropout 0"
+            )
     metrics, chosen = list(user_metrics([1])), str(training.metric_for_best_model).removeprefix("eval_")
     if training.load_best_model_at_end and chosen not in metrics:
         raise UsageError(f"--metric_for_best_model must be one of {', '.join(metrics)}; not {chosen}")

@@ -153,6 +153,10 @@ def test_titles_travel_with_the_model(make_model, base_dir, item_tokenizer, tmp_
             {"titles": ["a"], "catalogue_titles": dict.fromkeys(TITLES, "same")},
             "30 have a title, and 1 title.s. differ",
         ),
+        (
+            {"titles": ["a"], "encode": lambda titles: np.zeros((31, 0))},
+            r"encode gave the shape \(31, 0\) for 31 titles",
+        ),
         ({"titles": ["a"], "encode": lambda titles: np.zeros(3)}, r"encode gave the shape \(3,\) for 31 titles"),
         ({"titles": ["a"], "encode": lambda titles: np.full((31, 2), np.nan)}, "hold NaN or infinity in 31 of 31"),
         ({"titles": ["a"], "encode": lambda titles: np.ones((31, 2))}, "all titles of the catalogue the same vector"),
