@@ -124,8 +124,7 @@ class Recommender(AtomicSaveMixin):
             Scores and item ids, both ``(batch, top_k)``. Several threads may ask a model in evaluation mode at once.
 
         Raises:
-            ValueError: If ``top_k`` is not between 1 and the size of the catalogue, ``batch_size`` is below 1, an id
-                is not a whole number or is outside the vocabulary, or a score is NaN.
+            ValueError: If ``top_k``, ``batch_size`` or an item id is none that there can be, or a score is NaN.
         """
         size = self.config.vocab_size - FIRST_ITEM_ID
         if not 1 <= top_k <= size:
@@ -138,13 +137,12 @@ class Recommender(AtomicSaveMixin):
                 candidates = torch.as_tensor(candidates, device=items.device).expand(len(items), -1)
             except (TypeError, ValueError, RuntimeError, OverflowError) as error:
                 raise ValueError(f"candidates must be item ids, (any,) or (batch, any): {error}") from error
-            if candidates.numel() and (
-                (dtype := candidates.dtype) == torch.bool or not torch.can_cast(dtype, torch.long)
-            ):
+            is_whole = candidates.dtype != torch.bool and torch.can_cast(candidates.dtype, torch.long)
+            if candidates.numel() and not is_whole:
                 raise ValueError(f"candidates must be item ids, whole numbers, not {candidates.dtype}")
             candidates = candidates.long()
             check_item_ids(candidates, self.config.vocab_size, "candidates")
-        parts = n_items.argsort(descending=True, stable=True).split(batch_size)
+        parts = n_items.argsort(descending=True, stable=True).split(batch_size) if len(items) > 1 else [slice(None)]
         best = []
         with evaluation_mode(self), self.kept_instruction():
             for rows in parts:
@@ -153,5 +151,7 @@ class Recommender(AtomicSaveMixin):
                 chosen = None if candidates is None else candidates[rows]
                 seen = some if exclude_seen else None
                 best.append(best_items(chunks, top_k, seen=seen, candidates=chosen, retired=self.retired))
-        back = torch.cat(parts).argsort()
+        if len(items) <= 1:
+            return best[0]
+        back = torch.cat(parts).argsort()  # type: ignore[arg-type]
         return Recommendations(*(torch.cat(part)[back] for part in zip(*best, strict=True)))
