@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import random_batch
 
 SCRIPT = """
+import os
 import sys
 
 import torch
@@ -41,7 +42,8 @@ for step in range(2):
     if rank == 0:
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
         save_file(gradients, f"{folder}/gradients-{step}.safetensors")
-dist.destroy_process_group()
+dist.barrier()
+os._exit(0)  # on a busy machine, threads of the process group may abort while the interpreter ends
 """
 
 
@@ -59,7 +61,7 @@ def test_two_processes_have_the_gradients_of_one(prompt, make_model, base_dir, t
     done = subprocess.run(
         [*launch, str(script), str(tmp_path), str(base_dir)], check=False, capture_output=True, text=True, timeout=100
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     for step in range(2):
         if step == 1:
             labels[4:] = -100
