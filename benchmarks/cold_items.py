@@ -7,7 +7,7 @@
 A tenth of the items is taken out of a prepared data set, and SASRec is trained on what is left. Then the items are
 added by their titles. Each time a user turned to one of them, it is ranked after what the user had before of the other
 items: among all items, and among those that were taken out. ``--selection`` takes out other items than those that are
-reported: layer, pooling and the length of the vectors were chosen there.
+reported: choose there.
 """
 
 import argparse

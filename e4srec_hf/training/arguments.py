@@ -19,7 +19,7 @@ from .trainer import SELECT_ON_VALIDATION
 
 _RECIPES = Path(__file__).parent / "recipes"
 DEMO_RECIPE = _RECIPES / "demo.yaml"
-#: Highest learning rate of LoRA. Chosen with the start on validation: docs/pretrained.md.
+#: Highest learning rate of LoRA; docs/pretrained.md says how it was chosen.
 LEARNING_RATE = 3e-3
 #: The same for a base that is trained whole, as in the recipes: docs/quality.md.
 LEARNING_RATE_OF_A_WHOLE_BASE = 5e-4

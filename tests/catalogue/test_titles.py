@@ -101,7 +101,7 @@ def test_titles_give_vectors_and_rows_as_long_as_trained_ones(head, make_model, 
 
 
 def test_titles_find_the_neighbours_of_an_item(item_tokenizer):
-    """Vectors that hang on two words of the title are found again for a title of the same words."""
+    """Where two words of a title say what vector an item has, a new title of such words gets that vector."""
     generator = torch.Generator().manual_seed(0)
     colours, ages = (torch.randn(6, ITEM_DIM, generator=generator) for _ in range(2))
     model = SASRecModel(SASRecConfig(vocab_size=VOCAB, hidden_size=ITEM_DIM)).eval()

@@ -19,18 +19,6 @@ from tests.conftest import ITEM_DIM, VOCAB, random_batch, run_without_package
 HEAD_SHAPES = {"linear": [VOCAB, 32], "tied": [ITEM_DIM, 32]}
 
 
-@pytest.fixture
-def saved(make_model, base_dir, tmp_path):
-    """A model on a base on disk, and the folder it was saved to."""
-
-    def save(**config):
-        model = make_model(base_dir, **config)
-        model.save_pretrained(tmp_path / "adapter")
-        return model, tmp_path / "adapter"
-
-    return save
-
-
 def change_weights(directory, change):
     weights = load_file(directory / "model.safetensors")
     change(weights)

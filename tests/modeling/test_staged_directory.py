@@ -14,18 +14,6 @@ from transformers import AutoModel
 from e4srec_hf.modeling.saving import staged_directory
 
 
-@pytest.fixture
-def saved(make_model, base_dir, tmp_path):
-    """A model on a base on disk, and the folder it was saved to."""
-
-    def save(**config):
-        model = make_model(base_dir, **config)
-        model.save_pretrained(tmp_path / "adapter")
-        return model, tmp_path / "adapter"
-
-    return save
-
-
 def test_a_staged_directory_keeps_what_else_stands_there(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "kept").write_text("old")
