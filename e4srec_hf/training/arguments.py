@@ -1,19 +1,18 @@
 """The settings of a training: dataclasses, read from defaults, a YAML file and flags, in that order."""
 
 import argparse
-import json
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
-from ..errors import UsageError, closest
+from ..errors import UsageError
 from ..modeling.configuration_e4srec import PAPER_INSTRUCTION, PAPER_LORA
 from .argument_checks import check_arguments, parse_or_blame
+from .config_file import as_flags, read_config, unknown_setting
 from .processes import check_processes
 from .trainer import SELECT_ON_VALIDATION
 
@@ -209,7 +208,7 @@ def parse_arguments(
     data, model, sasrec, training, _, unknown = parse_or_blame(parse, flags)
     if unknown:
         raise UsageError(
-            "; ".join(_unknown(flag, known_settings(parser)) for flag in unknown if flag.startswith("--"))
+            "; ".join(unknown_setting(flag, known_settings(parser)) for flag in unknown if flag.startswith("--"))
             or f"what is {' '.join(unknown)} meant for? Only flags are taken."
         )
     given = {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in flags if flag.startswith("--")}
@@ -258,54 +257,6 @@ def _complete_help(parser: argparse.ArgumentParser) -> None:
 def known_settings(parser: argparse.ArgumentParser) -> set[str]:
     """The names of all settings."""
     return {action.dest for action in parser._actions} - {"help", "config"}
-
-
-def read_config(path: str | Path, known: set[str]) -> dict[str, Any]:
-    """The settings in a YAML file, names with ``-`` or ``_``.
-
-    Raises:
-        UsageError: If there is no such file, it is not YAML, or it has a setting that does not exist.
-    """
-    if not Path(path).is_file():
-        raise UsageError(f"--config: no such file: {path}")
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeError) as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
-        where = "" if mark is None else f", line {mark.line + 1}"
-        raise UsageError(f"--config: {path}{where} is not YAML: {problem}") from error
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise UsageError(f"--config: {path} must have lines of the form 'name: value'.")
-    settings = {str(name).replace("-", "_"): value for name, value in settings.items()}
-    if unknown := sorted(set(settings) - known):
-        raise UsageError(
-            f"{path} has settings that are no flags: {', '.join(_unknown(name, known) for name in unknown)}"
-        )
-    return settings
-
-
-def _unknown(flag: str, known: set[str]) -> str:
-    """An unknown setting and the one that may have been meant, spelled as the user spells."""
-    given = flag.partition("=")[0]
-    dashes, name = ("--", given[2:]) if given.startswith("--") else ("", given)
-    close = closest(name.replace("-", "_"), known)
-    if close is None:
-        return f"{given}: there is no such setting"
-    meant = close.replace("_", "-") if "-" in name else close
-    return f"{given}: did you mean {dashes}{meant}?"
-
-
-def as_flags(settings: dict[str, Any]) -> list[str]:
-    """Settings of a YAML file as command-line flags, so that they are checked like them."""
-    flags: list[str] = []
-    for name, value in settings.items():
-        if isinstance(value, list):
-            flags += [f"--{name}", *map(str, value)] if value else []  # no list is the default
-        elif value is not None:
-            flags.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
-    return flags
 
 
 def card_settings(*parts: Any) -> dict[str, Any]:

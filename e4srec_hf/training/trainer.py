@@ -25,7 +25,6 @@ from transformers.trainer_pt_utils import AcceleratorConfig, LengthGroupedSample
 
 from ..data.collator import SequenceCollator
 from ..data.item_tokenizer import check_vocabulary
-from ..data.splits import cut_into_segments
 from ..data.streaming import StreamedSequences
 from ..evaluation.metrics import mean_metrics
 from ..evaluation.ranking import NaNScoresError, rank_targets
@@ -34,6 +33,7 @@ from ..modeling import E4SRecModel, SASRecModel
 from ..modeling.histories import IGNORE_INDEX
 from .prepare import prepare_for_training
 from .processes import LengthGroups, check_processes
+from .rows import rows_to_train_on
 from .saving import save_trained
 
 #: What makes a `TrainingArguments` select on validation: give these, or say otherwise.
@@ -104,25 +104,12 @@ class RankingTrainer(Trainer):
             raise ValueError(f"learning_rates names parts that the model does not have: {', '.join(strangers)}.")
         if args.label_smoothing_factor:
             raise ValueError("Label smoothing is not supported: leave label_smoothing_factor at 0.")
-        if isinstance(train_dataset, StreamedSequences) and (
-            all_targets or args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
-        ):
-            raise ValueError("Streamed rows are not cut or sorted: leave out all_targets and train_sampling_strategy.")
+        max_history = model.config.max_history
+        train_dataset = rows_to_train_on(train_dataset, args, max_history=max_history, all_targets=all_targets)
         args.remove_unused_columns = False
         # batches differ in width: each process reads its own
         cast(AcceleratorConfig, args.accelerator_config).dispatch_batches = False
         prepare_for_training(model)
-        max_history = model.config.max_history
-        if isinstance(train_dataset, Dataset) and all_targets:
-            train_dataset = cut_into_segments(train_dataset, max_history)
-        if isinstance(train_dataset, Dataset) and args.train_sampling_strategy in (
-            "group_by_length",
-            "batch_rebalance",
-        ):
-            lengths = [min(len(items), max_history + 1) for items in train_dataset["item_ids"]]
-            train_dataset = train_dataset.remove_columns(
-                [name for name in train_dataset.column_names if name == args.length_column_name]
-            ).add_column(args.length_column_name, lengths)
         collator = SequenceCollator(
             tokenizer,
             "all",
