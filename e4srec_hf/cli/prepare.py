@@ -38,7 +38,8 @@ def prepare(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="A published processing: s3rec (amazon-2014, amazon-2018, yelp, lastfm-hetrec). Options override it."
+            help="A published processing: s3rec (amazon-2014, amazon-2018, yelp, lastfm-hetrec, lastfm-hetrec-days). "
+            "Options override it."
         ),
     ] = None,
     owner: Annotated[
@@ -54,8 +55,11 @@ def prepare(
         typer.Option(help="Keep rows with these values in a column: event=buy,cart. May be given for several columns."),
     ] = None,
     repeats: Annotated[
-        Literal["keep", "first", "last", "first-row"] | None,
-        typer.Option(help="Which of a user's interactions with an item to keep: all (default), one by time or by row."),
+        Literal["keep", "distinct", "first", "last", "first-row"] | None,
+        typer.Option(
+            help="Which of a user's interactions with an item to keep: all, those at distinct times, or one, by time "
+            "or by row. By default all, or what the source says."
+        ),
     ] = None,
     user_core: Annotated[
         int | None, typer.Option(help="Minimum interactions per user, applied repeatedly; 5 by default.")

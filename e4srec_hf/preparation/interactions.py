@@ -113,12 +113,13 @@ def _number(connection: duckdb.DuckDBPyConnection, kept: str, options: Preparati
 
 
 def _drop_repeats(connection: duckdb.DuckDBPyConnection, which: str) -> None:
-    order = {"first": "time, tie, position", "last": "time DESC, tie DESC, position DESC", "first-row": "position"}[
-        which
-    ]
+    order = "time DESC, tie DESC, position DESC" if which == "last" else "time, tie, position"
+    if which == "first-row":
+        order = "position"
+    same = "u, i, time" if which == "distinct" else "u, i"
     connection.execute(f"""
         CREATE TABLE firsts AS SELECT * FROM interactions
-        QUALIFY row_number() OVER (PARTITION BY u, i ORDER BY {order}) = 1""")
+        QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY {order}) = 1""")
     connection.execute("DROP TABLE interactions")
     connection.execute("ALTER TABLE firsts RENAME TO interactions")
     for table, code in (("users", "u"), ("items", "i")):

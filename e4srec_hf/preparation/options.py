@@ -15,7 +15,7 @@ from .keeping import as_texts
 from .source import Source
 
 CHOICES = {
-    "repeats": ("keep", "first", "last", "first-row"),
+    "repeats": ("keep", "distinct", "first", "last", "first-row"),
     "ties": ("file", "item", "shuffle"),
     "split": ("leave_one_out", "time", "ratio"),
     "targets": ("last", "first", "all"),
@@ -70,8 +70,9 @@ class PreparationOptions:
         min_rating: Drop interactions with a lower rating; records without a rating are then invalid.
         start: Earliest time to keep: ISO 8601, UTC if it has no zone; a date alone means its midnight.
         end: Latest time to keep.
-        repeats: Which of a user's interactions with the same item to keep: all (``"keep"``), the ``"first"`` or
-            ``"last"`` in time, or the ``"first-row"`` in the order of the files, whatever its time.
+        repeats: Which of a user's interactions with the same item to keep: all (``"keep"``), one of those at the same
+            time (``"distinct"``), the ``"first"`` or ``"last"`` in time, or the ``"first-row"`` in the order of the
+            files, whatever its time.
         user_core: Drop users with fewer interactions, and items with fewer than ``item_core``, repeatedly until nothing
             changes.
         item_core: See ``user_core``.
@@ -188,7 +189,7 @@ def make_options(source: Source, preset: str | None, given: dict[str, Any]) -> P
         raise PreparationError(f"Unknown options: {', '.join(sorted(unknown))}.")
     _check_effect(given)
     options = PreparationOptions(
-        **{"time_unit": source.time_unit, "owner": next(iter(source.owners))}
+        **{"time_unit": source.time_unit, "repeats": source.repeats, "owner": next(iter(source.owners))}
         | (dict(source.presets[preset]) if preset else {})
         | given
     )
@@ -200,6 +201,8 @@ def make_options(source: Source, preset: str | None, given: dict[str, Any]) -> P
             raise PreparationError(f"{source.name} has no times: it cannot be filtered or split by time.")
         if idle := [name for name in NEED_TIMES if getattr(options, name) != getattr(PreparationOptions, name)]:
             raise PreparationError(f"{', '.join(idle)}: without times, the order of the rows is the order of time.")
+        if options.repeats == "distinct":
+            raise PreparationError("repeats: without times, none of them are at the same time.")
     if source.rating is None and options.min_rating is not None:
         raise PreparationError(f"{source.name} has no ratings for min_rating; for a table, give rating_column.")
     for form in (options.time_format, *source.time_formats):

@@ -78,6 +78,7 @@ class Source:
         rating: SQL expression of the rating; ``None`` if the log has no ratings.
         title: SQL expression of the item's title; ``None`` if the log has no titles.
         time_unit: See [`PreparationOptions`].
+        repeats: See [`PreparationOptions`].
         time_formats: ``strptime`` formats of times that are neither numbers nor ISO 8601.
         metadata: The file of items with the columns ``item`` and ``title``; ``None`` if the source has none.
         presets: Name to the options that reproduce a published processing.
@@ -92,6 +93,7 @@ class Source:
     rating: str | None = None
     title: str | None = None
     time_unit: str = "auto"
+    repeats: str = "keep"
     time_formats: tuple[str, ...] = ()
     metadata: Log | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -159,7 +159,7 @@ class SequenceWriter:
         np.minimum(self.first_seen, first, out=self.first_seen)
         counts.users += len(chunk.users)
         counts.interactions += len(chunk.items)
-        counts.repeats += chunk.repeats() if self.options.repeats == "keep" else 0
+        counts.repeats += chunk.repeats() if self.options.repeats in ("keep", "distinct") else 0
         counts.lengths.update(_frequencies(chunk.lengths))
         counts.of_items += np.bincount(chunk.items, minlength=size)
         train, test = splits["train"], splits["test"]

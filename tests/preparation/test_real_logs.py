@@ -117,6 +117,14 @@ def test_lastfm_with_dates_in_three_columns(tmp_path):
     assert found == {item: None if item in quoted else names.get(item) for item in found}
 
 
+def test_lastfm_by_days_is_as_large_as_the_public_file(tmp_path):
+    folder = RAW / "lastfm-hetrec"
+    log, artists = folder / "user_taggedartists.dat", folder / "artists.dat"
+    facts = prepare("lastfm-hetrec-days", log, tmp_path / "out", metadata=artists, preset="s3rec").facts
+    assert (facts["users"], facts["items"], facts["interactions"]) == (1090, 3646, 52551)
+    assert facts["items_with_title"] > 3600
+
+
 def test_lastfm_in_the_order_of_the_file(tmp_path):
     path = RAW / "lastfm-hetrec" / "user_taggedartists.dat"
     prepare_all(make_table(user_column="userID", item_column="artistID", time_column=None), path, tmp_path / "out")

@@ -181,6 +181,48 @@ def test_lastfm_hetrec_as_s3rec_takes_it(tmp_path):
     assert rejected_of(tmp_path / "plain") == [(5, "time before 1970")]
 
 
+def test_lastfm_hetrec_by_days(tmp_path):
+    raw, artists = tmp_path / "user_taggedartists.dat", tmp_path / "artists.dat"
+    rows = [
+        (2, 63, 13, 2, 4, 2009),
+        (2, 52, 13, 1, 4, 2009),
+        (2, 52, 15, 1, 4, 2009),  # another tag of the artist on the same day
+        (2, 52, 15, 10, 4, 2009),  # the artist again, on another day
+        (3, 52, 13, 31, 12, 2010),
+        (3, 63, 13, 31, 2, 2010),
+        (3, 70, 13, 1, 1, 1956),
+        (3, 63, 13, "", 2, 2010),
+    ]
+    fields = "".join("\t".join(map(str, row)) + "\n" for row in rows)
+    raw.write_text("userID\tartistID\ttagID\tday\tmonth\tyear\n" + fields)
+    artists.write_text('id\tname\turl\tpictureURL\n52\t"Björk"\thttp://x\t\n63\tA\tx\t\n', encoding="utf-8")
+    done = prepare_all("lastfm-hetrec-days", [raw], tmp_path / "out", metadata=artists)
+    assert sequences_of(tmp_path / "out") == {"2": ["52", "63", "52"], "3": ["52"]}
+    assert times_of(tmp_path / "out") == {"2": [1238544000, 1238630400, 1239321600], "3": [1293753600]}
+    assert titles_of(tmp_path / "out") == {"52": '"Björk"', "63": "A"}
+    assert rejected_of(tmp_path / "out") == [(7, "unreadable time"), (8, "time before 1970"), (9, "no time")]
+    assert done.facts["repeats"] == 1 / 4
+    raw.write_text(fields)  # without a header
+    prepare_all("lastfm-hetrec-days", [raw], tmp_path / "first", preset="s3rec", user_core=0, item_core=0)
+    assert sequences_of(tmp_path / "first") == {"2": ["52", "63"], "3": ["70", "52"]}
+    raw.write_text("userID\tartistID\ttagID\tday\tmonth\tyear\n" + fields)
+    with pytest.raises(PreparationError, match=r"has no column 'timestamp'.* is of the source lastfm-hetrec-days"):
+        prepare_all("lastfm-hetrec", [raw], tmp_path / "wrong")
+
+
+@pytest.mark.parametrize("ties", ["file", "item"])
+def test_repeats_at_the_same_time_are_one(ties, tmp_path):
+    raw = tmp_path / "x.csv"
+    events = [("u", "b", 5), ("u", "a", 5), ("u", "b", 5), ("u", "b", 6), ("v", "b", 5), ("v", "b", 5)]
+    raw.write_text("user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in events))
+    done = prepare_all("table", [raw], tmp_path / "out", repeats="distinct", ties=ties)
+    first = ["b", "a"] if ties == "file" else ["a", "b"]
+    assert sequences_of(tmp_path / "out") == {"u": [*first, "b"], "v": ["b"]}
+    assert done.facts["steps"][-1] == {"step": "repeats: distinct", "rows_in": 6, "rows_out": 4}
+    with pytest.raises(PreparationError, match="repeats: without times"):
+        prepare_all(make_table(time_column=None), [raw], tmp_path / "no_times", repeats="distinct")
+
+
 def test_lastfm_1k_falls_back_to_the_name(tmp_path):
     raw = tmp_path / "userid-timestamp-artid-artname-traid-traname.tsv"
     raw.write_text(

@@ -2,7 +2,7 @@
 
 from ..source import Source
 from .amazon import AMAZON_2014, AMAZON_2018, AMAZON_2023
-from .lastfm import LASTFM_1K, LASTFM_HETREC
+from .lastfm import LASTFM_1K, LASTFM_HETREC, LASTFM_HETREC_DAYS
 from .movielens import MOVIELENS
 from .online_retail import ONLINE_RETAIL
 from .table import SQL, TABLE
@@ -17,6 +17,7 @@ SOURCES: dict[str, Source] = {
         AMAZON_2023,
         YELP,
         LASTFM_HETREC,
+        LASTFM_HETREC_DAYS,
         LASTFM_1K,
         ONLINE_RETAIL,
         MOVIELENS,

@@ -1,6 +1,8 @@
 """LastFM: the tags of HetRec 2011, and LastFM-1K, the listening histories of a thousand users."""
 
-from ..source import Log, Owner, Source, items_file
+from dataclasses import replace
+
+from ..source import WRONG_FILE, Log, Owner, Source, items_file
 
 LASTFM_HETREC = Source(
     name="lastfm-hetrec",
@@ -12,6 +14,7 @@ LASTFM_HETREC = Source(
         quoted=False,
         fallback_encoding="latin-1",
         files=("user_taggedartists-timestamps.dat",),
+        advice=f"user_taggedartists.dat, which has days, is of the source lastfm-hetrec-days. {WRONG_FILE}",
     ),
     owners={"user": Owner("listener")},
     time_unit="ms",
@@ -34,6 +37,28 @@ LASTFM_HETREC = Source(
             "ties": "file",
         }
     },
+)
+
+LASTFM_HETREC_DAYS = replace(
+    LASTFM_HETREC,
+    name="lastfm-hetrec-days",
+    about="user_taggedartists.dat: the same with days instead of times; metadata: artists.dat",
+    log=Log(
+        {
+            "listener": ("userID",),
+            "item": ("artistID",),
+            "time_day": ("day",),
+            "time_month": ("month",),
+            "time_year": ("year",),
+        },
+        headerless=(("listener", "item", "", "time_day", "time_month", "time_year"),),
+        separator="\t",
+        quoted=False,
+        fallback_encoding="latin-1",
+        files=("user_taggedartists.dat",),
+    ),
+    time="time_year || '-' || time_month || '-' || time_day",
+    repeats="distinct",  # the tags that a user gives an artist on a day are one event
 )
 
 LASTFM_1K = Source(
