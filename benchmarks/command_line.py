@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser, seeds: int) -> None:
         "--dataset",
         required=True,
         type=Path,
-        help="A text file: a line a user, user item item …; or the folder of MovieLens with u.data or ratings.csv.",
+        help="A text file: a line a user, user item item …; the folder of MovieLens with u.data or ratings.csv; or "
+        "demo-400 for 400 generated users, and likewise of another number.",
     )
     parser.add_argument(
         *("--base-model", "--base_model"), type=Path, help="A pretrained base: a folder, or a GGUF file."

@@ -3,6 +3,7 @@
     python benchmarks/quality.py --dataset Beauty.txt --seeds 3
     python benchmarks/quality.py --dataset Beauty.txt --models sasrec-best,e4srec-best --seeds 1
     python benchmarks/quality.py --dataset ml-100k --base-model gemma-3-270m --base-name "Gemma 3 270M"
+    python benchmarks/quality.py --dataset demo-400 --models sasrec-default,e4srec-default --seeds 1
 
 Leave-one-out, full ranking. Epochs are selected on validation, as the recipes were by `benchmarks/search.py`. Test
 targets are ranked here, once a recipe is fixed; no flag changes a setting. Finished runs are kept by their settings and
@@ -39,7 +40,8 @@ from e4srec_hf.data import (
 from e4srec_hf.evaluation import ease
 
 CONFIGS = Path(__file__).parent.parent / "examples" / "configs"
-PRETRAINED = "e4srec-pretrained"
+#: Rows on the pretrained base; the first that is there is compared with every other row.
+PRETRAINED = ("e4srec-pretrained", "e4srec-default-pretrained")
 #: Columns of the table: protocol and metric.
 COLUMNS = [
     ("seen hidden", "hr@5"),
@@ -77,9 +79,10 @@ def compare(results: dict[str, dict[str, Any]], ranks: dict[str, list[Ranks]]) -
         found["difference_from_best_sasrec"] = {
             name: difference(name, sasrec) for name, result in results.items() if result["kind"] == "e4srec"
         }
-    if PRETRAINED in results and len(results) > 1:
+    pretrained = next((name for name in PRETRAINED if name in results), None)
+    if pretrained is not None and len(results) > 1:
         found["difference_of_pretrained_from"] = {
-            name: difference(PRETRAINED, name) for name in results if name != PRETRAINED
+            name: difference(pretrained, name) for name in results if name != pretrained
         }
     return found
 
@@ -98,12 +101,14 @@ def parse_arguments() -> argparse.Namespace:
         *("--base-name", "--base_name"), help="What the table calls the base; by default the name of its folder."
     )
     parser.add_argument("--negatives", help="Rank among these too: a file, a line a user: user negative …")
-    parser.add_argument("--models", help=f"Of these, all that can be had by default: {', '.join(MODELS)}.")
+    parser.add_argument(
+        "--models", help=f"Of these, by default all with a recipe that can be had: {', '.join(MODELS)}."
+    )
     arguments = parser.parse_args()
     check_arguments(parser, arguments)
     on_base = [name for name, model in MODELS.items() if model.base != "made"]
-    without_base = [name for name in MODELS if arguments.base_model or name not in on_base]
-    arguments.models = arguments.models.split(",") if arguments.models else without_base
+    by_default = [name for name in MODELS if MODELS[name].recipe and (arguments.base_model or name not in on_base)]
+    arguments.models = arguments.models.split(",") if arguments.models else by_default
     if unknown := sorted(set(arguments.models) - set(MODELS)):
         parser.error(f"there is no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
     if arguments.base_model is None and (wanting := sorted(set(arguments.models) & set(on_base))):
@@ -111,7 +116,8 @@ def parse_arguments() -> argparse.Namespace:
     name = arguments.dataset.stem.lower()
     arguments.config = arguments.config or CONFIGS / f"{name}.yaml"
     arguments.pretrained_config = arguments.pretrained_config or CONFIGS / f"{name}-pretrained.yaml"
-    needed = {recipe_of(arguments, model): flag_of_recipe(model) for model in arguments.models if MODELS[model].trained}
+    of_recipes = [name for name in arguments.models if MODELS[name].trained and MODELS[name].recipe]
+    needed = {recipe_of(arguments, name): flag_of_recipe(name) for name in of_recipes}
     for recipe, flag in needed.items():
         if not recipe.is_file():
             parser.error(f"there is no recipe {recipe}: name one with {flag}")
@@ -137,7 +143,7 @@ def plan(arguments: argparse.Namespace) -> dict[tuple[str, int], Run]:
         model = MODELS[name]
         if not model.trained:
             continue
-        recipe, changes = read_recipe(recipe_of(arguments, name)), model.changes
+        recipe, changes = read_recipe(recipe_of(arguments, name)) if model.recipe else {}, model.changes
         if name == "e4srec-paper":
             changes = changes | IN_THE_PAPER_FOR.get(arguments.dataset.stem.lower(), {})
         for seed in range(arguments.seeds):
@@ -182,11 +188,13 @@ def main() -> None:
         }
     columns = COLUMNS + [("sampled negatives", m) for m in ("hr@1", "hr@10", "ndcg@10") if "sampled" in tests]
     on_base = any(MODELS[name].base != "made" for name in arguments.models)
+    with_recipe = any(MODELS[name].trained and MODELS[name].recipe for name in arguments.models)
     settings = argparse.Namespace(
         dataset=arguments.dataset,
         negatives=arguments.negatives and Path(arguments.negatives).name,
-        config=arguments.config.name,
-        **({"pretrained_config": arguments.pretrained_config.name, "base": base} if on_base else {}),
+        **({"config": arguments.config.name} if with_recipe else {}),
+        **({"pretrained_config": arguments.pretrained_config.name} if with_recipe and on_base else {}),
+        **({"base": base} if on_base else {}),
         models=arguments.models,
         seeds=arguments.seeds,
         device=arguments.device,
@@ -195,9 +203,10 @@ def main() -> None:
     compared = compare(results, ranks)
     figures: dict[str, Any] = {"models": results, "users": len(tests["full"]), "items": len(items) - 2}
     table = markdown_table(results, columns)
-    if on_base:
+    if "difference_of_pretrained_from" in compared:
         table += "\n" + difference_table(results, compared["difference_of_pretrained_from"])
-    written = write_result(f"quality-{arguments.dataset.stem.lower()}", settings, figures | compared)
+    kind = "quality" if with_recipe else "defaults"
+    written = write_result(f"{kind}-{arguments.dataset.stem.lower()}", settings, figures | compared)
     written.with_suffix(".md").write_text(table, encoding="utf-8")
     draw(results, written.with_suffix(".png"))
     print(table)

@@ -43,12 +43,14 @@ class Model:
         base: ``given`` stands on the pretrained base, ``twin`` on one of its config with random weights, another for
             each seed; both have the recipe for pretrained bases. ``made`` has the small base that train.py makes.
         trained: Whether it takes a training run.
+        recipe: Whether it has the recipe of the data set, or nothing is set at all.
     """
 
     label: str
     changes: dict[str, Any] = field(default_factory=dict)
     base: Literal["made", "given", "twin"] = "made"
     trained: bool = True
+    recipe: bool = True
 
 
 MODELS = {
@@ -86,4 +88,7 @@ MODELS = {
         "… without a base: projection straight into the head", {"made_base_layers": 0, "base_dropout": 0.0}
     ),
     "random-vectors": Model("… with random item vectors instead of SASRec's", {"item_embeddings": "random"}),
+    "sasrec-default": Model("SASRec, nothing set", {"model": "sasrec"}, recipe=False),
+    "e4srec-default": Model("E4SRec on a small base with random weights, nothing set", recipe=False),
+    "e4srec-default-pretrained": Model("E4SRec on {base}, nothing set", base="given", recipe=False),
 }

@@ -30,7 +30,7 @@ GRID = Path(__file__).parent / "searches" / "starts.yaml"
 _SHAPE = {
     "hidden_size": 128,
     "intermediate_size": 384,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
@@ -39,11 +39,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": _SHAPE,
     "qwen3": _SHAPE | {"head_dim": 32},
     "mistral": _SHAPE | {"sliding_window": 64},
-    "gpt2": {"n_embd": 128, "n_layer": 3, "n_head": 4},
+    "gpt2": {"n_embd": 128, "n_layer": 4, "n_head": 4},
     "opt": {
         "hidden_size": 128,
         "ffn_dim": 384,
-        "num_hidden_layers": 3,
+        "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "word_embed_proj_dim": 128,
     },

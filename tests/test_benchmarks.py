@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from e4srec_hf import E4SRecModel
 from e4srec_hf.data import build_item_tokenizer, catalogue_of, leave_one_out, load_sequences
+from e4srec_hf.data.demo import make_demo_world
 from e4srec_hf.evaluation import ease
 from e4srec_hf.evaluation.item_transitions import GRID
 from e4srec_hf.evaluation.ranking import evaluate_ranking
@@ -334,6 +335,30 @@ def test_movielens_is_prepared_into_the_cache(tmp_path):
     assert as_text(text, tmp_path / "cache") == text
     with pytest.raises(FileNotFoundError, match="there is no file"):
         as_text(tmp_path / "cache", tmp_path / "cache")
+
+
+def test_generated_readers_are_those_of_the_demo(tmp_path):
+    text = load("raw_data").as_text(tmp_path / "demo-40", tmp_path / "cache")
+    world = make_demo_world(n_users=40).sequences
+    rows = [line.split() for line in text.read_text().splitlines()]
+    assert rows == [[row["user_id"], *row["item_ids"]] for row in world]
+
+
+def test_a_row_without_a_recipe_sets_nothing(log, tmp_path):
+    quality = load("quality")
+    arguments = SimpleNamespace(
+        models=["popularity", "sasrec-default", "e4srec-default", "e4srec-default-pretrained"],
+        base_model=log.parent / "base.gguf",
+        dataset=log,
+        seeds=1,
+        cache=tmp_path,
+    )
+    arguments.base_model.write_bytes(b"not read")
+    planned = quality.plan(arguments)
+    assert [run.settings for run in planned.values()] == [{}, {}, {}]
+    assert [run.base for run in planned.values()] == [None, None, arguments.base_model]
+    sasrec, made, given = planned.values()
+    assert made.vectors == sasrec == given.vectors
 
 
 def test_ease_is_the_regression_of_each_item_on_the_others():
