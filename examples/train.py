@@ -22,7 +22,15 @@ from e4srec_hf.data.item_vectors import is_sasrec
 from e4srec_hf.errors import naming, run_command
 from e4srec_hf.hub import push_folder
 from e4srec_hf.terminal import bars_only_on_terminals
-from e4srec_hf.training.adapter import RATES, adapter_settings, check_access, find_base, fit_start
+from e4srec_hf.training.adapter import (
+    RATES,
+    adapter_settings,
+    check_access,
+    check_titles,
+    find_base,
+    fit_start,
+    read_titles,
+)
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
 from e4srec_hf.training.checkpoints import find_checkpoints
 from e4srec_hf.training.data_size import settle
@@ -55,6 +63,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
     say(f"{data.dataset}: {dataset.summary}")
     if not len(dataset.validation):
         raise ValueError(f"{data.dataset}: no user has three items, so there is no validation target to select on.")
+    check_titles(adapter, data.dataset, dataset.titles)
     tokenizer = build_item_tokenizer(dataset.items)  # a token for each item
     tests = targets_to_rank(data, dataset, tokenizer)
 
@@ -76,9 +85,13 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         base = find_base(adapter, training)
         with naming(item_vectors):
             vectors = load_item_embeddings(item_vectors, tokenizer)
+        opened: Any = base
+        if adapter.item_text:
+            with naming(base):
+                opened, vectors = read_titles(adapter, training, base, vectors, tokenizer, dataset.titles)
         set_seed(training.seed)
         with naming(base):
-            recommender = E4SRecModel.from_base(base, vectors, **adapter_settings(adapter))
+            recommender = E4SRecModel.from_base(opened, vectors, **adapter_settings(adapter))
         rates = fit_start(recommender, adapter, training, item_vectors, dataset, tokenizer)
         training, from_the_data = settle(training, adapter, dataset.train, all_targets=data.all_targets)
         trainer = RankingTrainer(

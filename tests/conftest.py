@@ -122,12 +122,12 @@ def item_tokenizer(raw_ids):
 def make_model(make_base, item_table, text_tokenizer):
     """An E4SRec model in evaluation mode, its LoRA moved away from the identity."""
 
-    def make(base="llama", **config):
+    def make(base="llama", table=item_table, **config):
         base = make_base(base) if isinstance(base, str) and base in BASE_CONFIGS else base
         config = {"instruction": INSTRUCTION, "response": RESPONSE, "lora": {"r": 4}} | config
         tokenizer = None if isinstance(base, str | Path) else text_tokenizer
         torch.manual_seed(1)
-        model = E4SRecModel.from_base(base, item_table, tokenizer=tokenizer, **config)
+        model = E4SRecModel.from_base(base, table, tokenizer=tokenizer, **config)
         return stir_lora(model).eval()
 
     return make

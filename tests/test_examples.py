@@ -19,7 +19,14 @@ from e4srec_hf import E4SRecModel, cli
 from e4srec_hf.cards.markdown import plain
 from e4srec_hf.cards.model_card import refresh_model_card
 from e4srec_hf.catalogue import add_items
-from e4srec_hf.data import build_item_tokenizer, load_sequences, make_demo_world, sequences_sha256
+from e4srec_hf.data import (
+    build_item_tokenizer,
+    load_item_embeddings,
+    load_sequences,
+    make_demo_world,
+    sequences_sha256,
+    with_text,
+)
 from e4srec_hf.examples import new_book, train
 from e4srec_hf.hub.datasets import save_dataset
 from e4srec_hf.preparation import prepare
@@ -218,6 +225,29 @@ def test_a_data_set_with_titles_hands_them_on(log):
     text = (log / "titled" / "sasrec" / "README.md").read_text()
     assert "No figures: no test targets have been ranked with these weights." in text
     assert AutoTokenizer.from_pretrained(log / "titled" / "sasrec").convert_ids_to_tokens(2) == next(iter(world.titles))
+
+
+@pytest.mark.slow
+def test_titles_are_read_beside_the_item_vectors(log, tmp_path):
+    world = make_demo_world(n_users=60, n_items=50)
+    save_dataset(world.sequences, tmp_path / "titled", titles=dict(list(world.titles.items())[:40]))
+    flags = ["--output_dir", tmp_path / "out", *QUICK, "--item_text", "true", "--base_layers", "1"]
+    refused = run("train", "--dataset", log / "log.txt", *flags, status=1)
+    assert f"--item_text true: {log / 'log.txt'} has no titles of its items." in refused
+    assert not (tmp_path / "out" / "sasrec" / "model.safetensors").exists()  # nothing was trained
+    told = run("train", "--dataset", tmp_path / "titled", *flags)
+    assert "Item vectors: 16 wide, and 16 of their titles beside them, which 40 of 50 items have." in told
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["settings"]["item_text"] is True
+    assert "item_text | True" in (tmp_path / "out" / "README.md").read_text().replace("\\", "")
+    again = run("train", "--dataset", tmp_path / "titled", *flags, "--resume_from_checkpoint", "true")
+    assert again[again.index("| model") :] == told[told.index("| model") :]
+    model = E4SRecModel.from_pretrained(tmp_path / "out")
+    items = AutoTokenizer.from_pretrained(tmp_path / "out")
+    ids = load_item_embeddings(tmp_path / "out" / "sasrec", items)
+    expected = with_text(ids, items, dict(list(world.titles.items())[:40]), model)
+    torch.testing.assert_close(model.item_embeddings.weight, expected, rtol=1e-4, atol=1e-4)
+    _, fit = add_items(model, items, ["new"], titles=["A new book"])
+    assert fit.n_items == 40
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from ..data.texts import text_vectors
+from ..data.texts import standard_scores, text_vectors
 from ..files import TITLES_NAME, read_json
 from ..modeling import E4SRecModel, SASRecModel
 from ..modeling.catalogue_checks import check_finite
@@ -67,11 +67,8 @@ def read_titles(
         raise ValueError(f"encode gave the shape {tuple(read.shape)} for {len(tokens) + len(titles)} titles.")
     check_finite(read, "encode's vectors")
     vectors, new = read.split([len(tokens), len(titles)])
-    spread = vectors.std(dim=0)
-    if not spread.max() > 1e-9 * vectors.abs().max():
-        raise ValueError("encode gives all titles of the catalogue the same vector: there is nothing to learn from.")
-    spread = spread.where(spread > 1e-6 * spread.max(), torch.inf)  # a column without variance tells nothing
-    return ReadTitles(tokens, (vectors - vectors.mean(dim=0)) / spread, (new - vectors.mean(dim=0)) / spread)
+    mean, spread = standard_scores(vectors)
+    return ReadTitles(tokens, (vectors - mean) / spread, (new - mean) / spread)
 
 
 def titles_beside(model: E4SRecModel | SASRecModel) -> dict[str, str]:

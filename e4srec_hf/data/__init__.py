@@ -2,6 +2,7 @@
 
 from .collator import SequenceCollator
 from .demo import DemoWorld, make_demo_world
+from .item_texts import with_text
 from .item_tokenizer import build_item_tokenizer, item_catalogue, tokenize_histories
 from .item_vectors import load_item_embeddings
 from .negatives import draw_negatives, with_candidates, with_sampled_negatives
@@ -41,4 +42,5 @@ __all__ = [
     "tokenize_histories",
     "with_candidates",
     "with_sampled_negatives",
+    "with_text",
 ]

@@ -69,6 +69,18 @@ def text_vectors(
     return vectors[[distinct[text] for text in texts]]
 
 
+def standard_scores(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column of vectors of titles; infinity for one that never varies.
+
+    Raises:
+        ValueError: If all rows are the same.
+    """
+    spread = vectors.std(dim=0)
+    if not spread.max() > 1e-9 * vectors.abs().max():
+        raise ValueError("What reads them gives all titles of the catalogue the same vector: they tell nothing.")
+    return vectors.mean(dim=0), spread.where(spread > 1e-6 * spread.max(), torch.inf)
+
+
 def _open(
     base_model: str | os.PathLike[str] | PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

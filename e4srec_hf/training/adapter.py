@@ -1,6 +1,7 @@
 """The second stage of a training: its base, found or made, and the settings of the adapter on it."""
 
 import os
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,25 +10,28 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from huggingface_hub import HfApi
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
     LlamaConfig,
     PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainingArguments,
 )
 from transformers.pytorch_utils import Conv1D
 
 from ..base_models import check_is_base, check_weight_files, gguf_header, quantization
+from ..data.item_texts import with_text
 from ..data.item_vectors import is_sasrec
 from ..data.opening import TrainingData
 from ..data.streaming import StreamedSequences
 from ..errors import naming, one_line
 from ..modeling import SASRecModel
-from ..modeling.bases import gguf_config
+from ..modeling.bases import gguf_config, keep_layers, open_base
+from ..modeling.histories import FIRST_ITEM_ID
 from ..paths import check_exists
 from .arguments import ModelArguments
 from .progress import say
@@ -85,7 +89,8 @@ def read_config(arguments: ModelArguments) -> PretrainedConfig:
         ValueError: If there is none, or a GGUF file cannot be read or is to be quantized once more.
         OSError: If one of the two is not found.
     """
-    base, needs_words = str(arguments.base_model), bool(arguments.instruction or arguments.response)
+    base = str(arguments.base_model)
+    needs_words = bool(arguments.instruction or arguments.response or arguments.item_text)
     if not os.path.isfile(base):
         if needs_words:
             AutoTokenizer.from_pretrained(base, trust_remote_code=False)
@@ -93,7 +98,10 @@ def read_config(arguments: ModelArguments) -> PretrainedConfig:
     if arguments.load_in_4bit or arguments.load_in_8bit:
         raise ValueError("a GGUF file is dequantized: leave out --load_in_4bit and --load_in_8bit.")
     if needs_words and "tokenizer.ggml.tokens" not in gguf_header(base):  # the tokenizer itself takes long to build
-        raise ValueError('it has no tokenizer for the prompt: --instruction "" --response "" leave the prompt out.')
+        raise ValueError(
+            'it has no tokenizer for the prompt: --instruction "" --response "" leave the prompt out, and --item_text '
+            "false the titles."
+        )
     try:
         return gguf_config(base)
     except Exception as error:  # of any kind, if an architecture is not known or a number is out of range
@@ -148,6 +156,42 @@ def find_base(arguments: ModelArguments, training: TrainingArguments) -> str:
     state.wait_for_everyone()
     say(f"No --base_model: a small Llama with random weights is made in {base_model}.")
     return base_model
+
+
+def check_titles(arguments: ModelArguments, data: str, titles: Mapping[str, str]) -> None:
+    """Refuse ``--item_text`` where there is nothing to read.
+
+    Raises:
+        ValueError: If the data set has not two titles that differ.
+    """
+    if arguments.item_text and len(set(titles.values())) < 2:
+        raise ValueError(
+            f"--item_text true: {data} has no titles of its items. e4srec prepare takes them from --metadata or "
+            "--title-column."
+        )
+
+
+def read_titles(
+    arguments: ModelArguments,
+    training: TrainingArguments,
+    base_model: str,
+    vectors: Tensor,
+    tokenizer: PreTrainedTokenizerBase,
+    titles: Mapping[str, str],
+) -> tuple[PreTrainedModel, Tensor]:
+    """The base as it will be read, and item vectors with those that it reads in titles beside them."""
+    how = quantization(arguments.load_in_4bit, arguments.load_in_8bit, PartialState().device)
+    base: Any = open_base(base_model, tuning="lora", **how)
+    keep_layers(base, arguments.base_layers)
+    if not getattr(base, "is_quantized", False):
+        base.to(training.device)
+    table = with_text(vectors, tokenizer, titles, base)
+    width, named = vectors.shape[1], sum(item in titles for item in tokenizer.get_vocab())
+    say(
+        f"Item vectors: {width} wide, and {table.shape[1] - width} of their titles beside them, which "
+        f"{named:,} of {len(tokenizer) - FIRST_ITEM_ID:,} items have."
+    )
+    return base, table
 
 
 def adapter_settings(arguments: ModelArguments) -> dict[str, Any]:
@@ -221,7 +265,8 @@ def _fit_to_sasrec(
     sasrec = SASRecModel.from_pretrained(name).to(training.device)
     if not getattr(model, "is_quantized", False):
         model.to(training.device)
-    sasrec.item_embeddings.weight = model.item_embeddings.weight  # in the order of this tokenizer
+    own = model.item_embeddings.weight.detach()[:, : sasrec.config.hidden_size]  # in the order of this tokenizer
+    sasrec.item_embeddings.weight = nn.Parameter(own, requires_grad=False)
     fit = start_from_sasrec(model, sasrec, rows, tokenizer, validation=dataset.validation, seed=training.seed)
     say(f"The head starts from SASRec: the states of the base explain {fit.r2_held_out:.0%} of its states.")
     return rates_of_parts(model)

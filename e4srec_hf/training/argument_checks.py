@@ -81,17 +81,7 @@ def check_arguments(data: Any, model: Any, sasrec: Any, training: TrainingArgume
     for name in NAMES:
         if settings[name] is not None and not str(settings[name]).strip():
             raise UsageError(f"--{name} is empty: name something, or leave it out")
-    if model.load_in_4bit and model.load_in_8bit:
-        raise UsageError("--load_in_4bit and --load_in_8bit exclude each other: leave one of them out.")
-    if model.model == "sasrec" and model.item_embeddings is not None:
-        raise UsageError("--model sasrec trains item vectors: leave out --item_embeddings.")
-    _check_heads("sasrec_hidden_size", "sasrec_heads", settings)
-    if model.base_model is None and model.model == "e4srec":
-        _check_heads("made_base_hidden_size", "made_base_heads", settings, even=True)
-        if model.made_base_layers == 0 and (model.tuning == "lora" or model.base_dropout):
-            raise UsageError(
-                "--made_base_layers 0 leaves no layer for LoRA or dropout: add --tuning full --base_dropout 0"
-            )
+    _check_model(model, settings)
     metrics, chosen = list(user_metrics([1])), str(training.metric_for_best_model).removeprefix("eval_")
     if training.load_best_model_at_end and chosen not in metrics:
         raise UsageError(f"--metric_for_best_model must be one of {', '.join(metrics)}; not {chosen}")
@@ -100,6 +90,24 @@ def check_arguments(data: Any, model: Any, sasrec: Any, training: TrainingArgume
     output = Path(str(training.output_dir))
     for folder in (output, output / "sasrec", output / "base"):
         check_writable(folder, "--output_dir")
+
+
+def _check_model(model: Any, settings: dict[str, Any]) -> None:
+    if model.load_in_4bit and model.load_in_8bit:
+        raise UsageError("--load_in_4bit and --load_in_8bit exclude each other: leave one of them out.")
+    if model.model == "sasrec" and model.item_embeddings is not None:
+        raise UsageError("--model sasrec trains item vectors: leave out --item_embeddings.")
+    if model.model == "sasrec" and model.item_text:
+        raise UsageError("--item_text true is for --model e4srec: SASRec has no base that reads titles.")
+    _check_heads("sasrec_hidden_size", "sasrec_heads", settings)
+    if model.base_model is None and model.model == "e4srec":
+        _check_heads("made_base_hidden_size", "made_base_heads", settings, even=True)
+        if model.made_base_layers == 0 and (model.tuning == "lora" or model.base_dropout):
+            raise UsageError(
+                "--made_base_layers 0 leaves no layer for LoRA or dropout: add --tuning full --base_dropout 0"
+            )
+        if model.made_base_layers == 0 and model.item_text:
+            raise UsageError("--made_base_layers 0 leaves no layer that reads titles: leave out --item_text true")
 
 
 def _check_heads(width: str, heads: str, settings: dict[str, Any], *, even: bool = False) -> None:

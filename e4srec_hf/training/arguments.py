@@ -105,6 +105,13 @@ class ModelArguments:
             "help": "Item vectors: a SASRec folder or Hub id, a .safetensors or a .npy. Without it SASRec is trained."
         },
     )
+    item_text: bool = field(
+        default=False,
+        metadata={
+            "help": "Put vectors of the items' titles, which the base reads, beside the item vectors. The data needs "
+            "titles."
+        },
+    )
     train_item_embeddings: bool = field(default=False, metadata={"help": "Train the item vectors too."})
     projection_init: str = field(
         default="fitted",

@@ -72,11 +72,12 @@ def start_from_sasrec(
 
     The input projection is scaled, so that lifted vectors are as long as those of text. Then a ridge regression
     predicts SASRec's states from the base's, over real histories, and the head starts as its solution: SASRec's item
-    vectors behind that map (``"linear"``), or the map alone (``"tied"``).
+    vectors behind that map (``"linear"``), or the map alone (``"tied"``). Of a wider item table, SASRec's vectors are
+    the first columns.
 
     Args:
         model: A fresh model with ``projection_init="orthogonal"``. Its input projection and head are changed in place.
-        sasrec: The SASRec of its item table, on the same device.
+        sasrec: The SASRec of its item table, or of the first columns of that, on the same device.
         rows: Rows with ``item_ids`` to fit to: those of the training.
         tokenizer: The item tokenizer of both.
         validation: Rows whose last item is the target: the first scores get the size with the least loss on them.
@@ -90,7 +91,8 @@ def start_from_sasrec(
     Raises:
         ValueError: If the SASRec is not that of the item table, or there are too few histories to fit to.
     """
-    table = model.item_embeddings.weight
+    width = sasrec.config.hidden_size
+    table = model.item_embeddings.weight[:, :width]
     if not torch.equal(sasrec.item_embeddings.weight.to(table), table):
         raise ValueError("The item table of the adapter is not that of the SASRec: give the one it was taken from.")
     prepare_for_training(model)
@@ -108,7 +110,9 @@ def start_from_sasrec(
     r2 = 1 - held_out.squared_error(maps[best]) / held_out.squared_error(torch.zeros_like(maps[best]))
     fitted.merge(held_out)
     solution = fitted.ridge(best).T.to(table)  # (item dimension, hidden)
-    model.score.weight.copy_(table @ solution if model.config.head == "linear" else solution)
+    start = table @ solution if model.config.head == "linear" else solution
+    model.score.weight.zero_()  # what stands beside SASRec's vectors adds nothing to the first scores
+    model.score.weight[: len(start)] = start
     size = 1.0 if validation is None or not len(validation) else best_size(model, validation, tokenizer)
     model.score.weight.mul_(size)
     return StartFit(fitted.n, best, r2, lifted, size)

@@ -66,6 +66,11 @@ def test_a_name_is_not_empty(name, value):
         (["--made_base_heads", 2, "--made_base_hidden_size", 6], "but 6 is none of 2"),  # three is odd
         (["--made_base_layers", 0], "--made_base_layers 0 leaves no layer for LoRA or dropout: add --tuning full"),
         (["--made_base_layers", 0, "--tuning", "full", "--base_dropout", 0.1], "--base_dropout 0"),
+        (
+            ["--made_base_layers", 0, "--tuning", "full", "--base_dropout", 0, "--item_text", "true"],
+            "leaves no layer that reads titles",
+        ),
+        (["--model", "sasrec", "--item_text", "true"], "--item_text true is for --model e4srec"),
         (["--sasrec_heads", 3], "--sasrec_hidden_size must be a multiple of --sasrec_heads, but 64 is none of 3"),
         (["--lr_scheduler_kwargs", '{"a": 1}'], "--lr_scheduler_kwargs {'a': 1}: TypeError: "),
         (["--lr_scheduler_type", "cosine_with_min_lr"], "--lr_scheduler_type cosine_with_min_lr: "),

@@ -27,10 +27,10 @@ def rows(raw_ids):
     return Dataset.from_dict({"item_ids": [drawn.choice(raw_ids, size=n).tolist() for n in lengths]})
 
 
-def fresh(make_base, text_tokenizer, sasrec, kind="llama", **settings):
+def fresh(make_base, text_tokenizer, sasrec, kind="llama", table=None, **settings):
     torch.manual_seed(0)
     prompt = {"instruction": INSTRUCTION, "response": RESPONSE, "tokenizer": text_tokenizer}
-    table = sasrec.item_embeddings.weight
+    table = sasrec.item_embeddings.weight if table is None else table
     return E4SRecModel.from_base(make_base(kind), table, projection_init="orthogonal", **prompt | settings)
 
 
@@ -64,6 +64,31 @@ def test_the_head_is_the_ridge_solution(make_base, text_tokenizer, item_tokenize
     torch.testing.assert_close(
         model.score.weight.double(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
     )
+
+
+@pytest.mark.parametrize("head", ["linear", "tied"])
+@torch.no_grad()
+def test_of_a_wider_item_table_the_first_columns_are_those_of_sasrec(
+    make_base, text_tokenizer, item_tokenizer, sasrec, rows, head
+):
+    beside = torch.randn(VOCAB, 5, generator=torch.Generator().manual_seed(1))
+    table = torch.cat([sasrec.item_embeddings.weight, beside], dim=1)
+    model = fresh(make_base, text_tokenizer, sasrec, head=head, table=table)
+    fit = start_from_sasrec(model, sasrec, rows, item_tokenizer)
+    x, y = states_one_by_one(model, sasrec, rows, item_tokenizer)
+    pull = fit.penalty * x.square().sum() / x.shape[1] * torch.eye(x.shape[1]).double()
+    solution = torch.linalg.inv(x.T @ x + pull) @ x.T @ y  # (hidden, item dimension)
+    for items in rows["item_ids"][:5]:
+        tokens = torch.tensor([item_tokenizer.convert_tokens_to_ids(items)])
+        state = states_one_by_one(model, sasrec, Dataset.from_dict({"item_ids": [[*items, items[0]]]}), item_tokenizer)
+        expected = sasrec.item_embeddings.weight.double() @ (state[0][-1] @ solution)
+        found = model(tokens).logits[0].double()
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    if head == "tied":
+        assert not model.score.weight[ITEM_DIM:].any()
+    swapped = fresh(make_base, text_tokenizer, sasrec, table=table.flip(1))
+    with pytest.raises(ValueError, match="not that of the SASRec"):
+        start_from_sasrec(swapped, sasrec, rows, item_tokenizer)
 
 
 @torch.no_grad()
