@@ -248,7 +248,8 @@ def _training(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _data_table(data: Mapping[str, Any]) -> str:
     counts = {name: f"{data[name]:,}" for name in ("users", "items", "interactions")}
-    return name_value_table(("data", "value"), {"name": data["name"], **counts, "SHA-256": data["sha256"]})
+    titles = {"titles of the items": data["titles_from"]} if "titles_from" in data else {}
+    return name_value_table(("data", "value"), {"name": data["name"], **counts, "SHA-256": data["sha256"], **titles})
 
 
 def _stage(name: str, stage: Mapping[str, Any]) -> str:

@@ -112,6 +112,7 @@ def load_training_data(
     else:
         train = load(split["kind"], "train")
     facts = {key: prepared[key] for key in ("users", "items", "interactions", "sha256")}
+    facts |= {"titles_from": prepared["titles_from"]} if prepared.get("titles_from") else {}
     return TrainingData(
         f"a prepared data set {'on the Hub' if is_hub_id(name) else 'in a folder'}, split {split['kind']}",
         {"name": without_folders(name), "hub_id": name if is_hub_id(name) else None, **facts, "split": split},

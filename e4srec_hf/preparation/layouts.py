@@ -47,6 +47,11 @@ class JsonLines:
         """Schema of the batches."""
         return _schema(pa.string())
 
+    @property
+    def names(self) -> dict[str, str]:
+        """SQL name of a column to its name in the file."""
+        return {column: " or ".join(aliases) for column, aliases in self.log.columns.items()}
+
     def batches(self, blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
         """Batches of lines and of invalid lines; empty lines are ignored."""
         return _line_batches(blocks, file)
@@ -93,6 +98,11 @@ class TextLines:
         """Schema of the batches."""
         return _schema(pa.string())
 
+    @property
+    def names(self) -> dict[str, str]:
+        """There are no columns."""
+        return {}
+
     def batches(self, blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
         """Batches of lines and of invalid lines; empty lines are ignored."""
         return _line_batches(blocks, file)
@@ -128,6 +138,11 @@ class Delimited:
     def schema(self) -> pa.Schema:
         """Schema of the batches."""
         return _schema(pa.list_(pa.string()))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """SQL name of a column to its name in the header, or its number from 1."""
+        return {column: self.header[place] if self.header else str(place + 1) for column, place in self.places.items()}
 
     def batches(self, blocks: Iterable[Block], file: int) -> Iterator[pa.RecordBatch]:
         """Batches of records and of invalid records; empty lines are ignored."""

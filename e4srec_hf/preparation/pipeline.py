@@ -28,7 +28,7 @@ from .options import PreparationOptions, make_options, microseconds, moment
 from .picture import draw
 from .records import Input, collect_titles, create_records, read_log, read_titles
 from .rejects import check_rejected, describe_rejected, write_rejected
-from .report import dataset_facts
+from .report import dataset_facts, titles_from
 from .source import Log, Source, with_items_file
 from .sources import SOURCES
 from .splitting import Cuts
@@ -266,6 +266,7 @@ def _prepare(
         "cuts": None if cuts is None else [moment(cut) for cut in cuts],
         **summary(writer.counts),
         "items_with_title": with_title,
+        "titles_from": titles_from(source, read, titled) if with_title else None,
         "titles_left_out": sum(title is None for title in cleaned.values()),
         "titles_cleaned": sum(title not in (None, titles[item]) for item, title in cleaned.items()),
         "picture": PICTURE_NAME if draw(writer.counts, name, stage / PICTURE_NAME) else None,

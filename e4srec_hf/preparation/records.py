@@ -191,17 +191,18 @@ def _read_file(
     """Run ``statement`` on the SQL that selects ``position``, ``reason``, ``content`` and the columns of an input.
 
     Returns:
-        Name, SHA-256 and size of the file, and the hash of its content; of a table, its name and number of rows.
+        Name, SHA-256 and size of the file, names of the columns that were read, and the hash of the content; of a
+        table, its name, number of rows and columns.
     """
     if not isinstance(path, str):
         with open_table(path) as reader:
-            rows = read_table(connection, reader, name_of_table(path), log, number, statement)
-        return {**facts_of_table(path), "rows": rows, "content": None}
+            rows, columns = read_table(connection, reader, name_of_table(path), log, number, statement)
+        return {**facts_of_table(path), "rows": rows, "columns": columns, "content": None}
     failure: list[Exception] = []
     with open_content(path, work) as content:
         check_start(content.start, path, encoding)
         if content.start.startswith(PARQUET):
-            _read_parquet(connection, content, path, log, number, work, statement)
+            names = _read_parquet(connection, content, path, log, number, work, statement)
             digest: str | None = content.unfolded.digest.hexdigest()
         else:
             blocks = read_lines(content.stream, encoding=encoding, fallback_encoding=log.fallback_encoding)
@@ -209,12 +210,13 @@ def _read_file(
             blocks = text.taken(_with_progress(blocks, content.raw, path, failure))
             first = next(blocks)
             layout = find_layout(log, first, path)
+            names = layout.names
             batches = layout.batches(itertools.chain([first], blocks), number)
             is_sheet = (member := as_member(path)) is not None and member.kind == "xlsx"
             connection.register("batches", pa.RecordBatchReader.from_batches(layout.schema, batches))
             try:
-                columns = layout.columns_sql()
-                connection.execute(statement(without_types(columns, log) if is_sheet else columns))
+                columns_sql = layout.columns_sql()
+                connection.execute(statement(without_types(columns_sql, log) if is_sheet else columns_sql))
             except duckdb.Error:
                 if failure:
                     raise failure[0] from None
@@ -222,7 +224,7 @@ def _read_file(
             finally:
                 connection.unregister("batches")
             digest = text.result()
-        return {"name": recorded_name(path), **content.finish(), "content": digest}
+        return {"name": recorded_name(path), **content.finish(), "columns": names, "content": digest}
 
 
 def _with_progress(blocks: Iterator[Block], raw: HashedStream, path: str, failure: list[Exception]) -> Iterator[Block]:
@@ -251,7 +253,7 @@ def _read_parquet(
     number: int,
     work: Path,
     statement: Callable[[str], str],
-) -> None:
+) -> dict[str, str]:
     local, name = work / f"{number}.parquet", public_name(path)
     copy_content(content, local)
     wanted = {alias.casefold() for aliases in log.columns.values() for alias in aliases}
@@ -263,7 +265,10 @@ def _read_parquet(
             batches = file.iter_batches(ROWS, columns=[names[place] for place in used])
             reader = pa.RecordBatchReader.from_batches(schema, batches)
             check_unfolded(file.metadata.num_rows * len(used) * BYTES_OF_VALUE, local.stat().st_size, name)
-            read_table(connection, reader, name, log, number, statement, names=names, total=file.metadata.num_rows)
+            _, columns = read_table(
+                connection, reader, name, log, number, statement, names=names, total=file.metadata.num_rows
+            )
     except (pa.ArrowException, OSError) as error:
         raise PreparationError(f"{name} is not a readable Parquet file: {error}") from error
     local.unlink()
+    return columns

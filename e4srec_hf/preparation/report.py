@@ -1,13 +1,16 @@
 """Describe a preparation: a summary for the terminal, and the text of the data set card."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..cards.markdown import plain, table
 from .options import PreparationOptions
+from .source import Source
 
 #: Only options that differ from these are described.
 _DEFAULTS = PreparationOptions().to_dict()
+#: Files of titles that are named.
+LISTED = 5
 #: Descriptions of the order of ties.
 _TIES = {
     "file": "in the order of the files",
@@ -51,6 +54,7 @@ def dataset_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         **{name: facts[name] for name in ("name", "users", "items", "interactions", "sha256", "splits")},
         "hub_id": None,
         "titles": facts["items_with_title"],
+        "titles_from": facts["titles_from"],
         "picture": facts["picture"],
         "short": facts["users_without_test_target"],
         "split": split,
@@ -84,9 +88,19 @@ def describe_preparation(facts: Mapping[str, Any]) -> str:
             files,
             steps,
             f"Invalid records were left out:{rejected}" if rejected else "All records were valid.",
+            f"Titles are from {plain(facts['titles_from'])}." if facts["titles_from"] else "Items have no titles.",
             describe_ties(facts),
         ]
     )
+
+
+def titles_from(source: Source, files: Sequence[Any], metadata: Sequence[Any]) -> str:
+    """The columns that titles are from, of the file of items first, as it comes first; empty without titles."""
+    found = [(file["columns"]["title"], file["name"]) for file in metadata]
+    found += [(file["columns"][source.title], file["name"]) for file in files if source.title in file["columns"]]
+    named = [f"column {column} of {name}" for column, name in found]
+    more = f" and {len(named) - LISTED} more" if len(named) > LISTED else ""
+    return ", ".join(named[:LISTED]) + more
 
 
 def describe_ties(facts: Mapping[str, Any]) -> str:

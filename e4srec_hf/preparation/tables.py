@@ -72,7 +72,7 @@ def read_table(
     *,
     names: Sequence[str] | None = None,
     total: int | None = None,
-) -> int:
+) -> tuple[int, dict[str, str]]:
     """Run ``statement`` on the SQL that selects ``position``, ``reason``, ``content`` and the columns of a table.
 
     Args:
@@ -86,7 +86,7 @@ def read_table(
         total: Number of rows, if it is known.
 
     Returns:
-        Number of rows.
+        Number of rows, and SQL name of a column to its name in the table.
 
     Raises:
         PreparationError: If a column is missing or holds no values of its kind, or the table cannot be read.
@@ -137,7 +137,7 @@ def read_table(
         raise
     finally:
         connection.unregister("batches")
-    return rows
+    return rows, {column: reader.schema.field(place).name for column, place in found.items()}
 
 
 def _place(schema: pa.Schema, aliases: tuple[str, ...], name: str) -> int | None:

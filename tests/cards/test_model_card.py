@@ -199,6 +199,12 @@ def test_the_lean_towards_popular_items_is_that_of_the_json(folder, item_tokeniz
         assert cells[1:] == [*shares, f"{row['gini']:.3f}"]
 
 
+def test_the_card_says_where_titles_are_from(make_model, base_dir, item_tokenizer, tmp_path):
+    save_trained(make_model(base_dir), item_tokenizer, tmp_path)
+    add_facts(tmp_path, FACTS | {"data": FACTS["data"] | {"titles_from": "column a|b of items.csv"}})
+    assert "| titles of the items | column a&#124;b of items.csv |\n" in card_of(tmp_path)
+
+
 @pytest.mark.parametrize("missing", ["nothing", "everything", "figures", "training"])
 @pytest.mark.parametrize("kind", ["lora", "full", "sasrec"])
 def test_no_section_is_empty_and_what_is_not_known_is_said(

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard, HfApi
@@ -51,6 +53,44 @@ def log(tmp_path):
 TABLE = make_table(title_column="title")
 
 
+@pytest.mark.parametrize("as_parquet", [False, True])
+def test_the_card_says_where_titles_are_from(as_parquet, tmp_path):
+    (tmp_path / "u.data").write_text("1\t7\t5\t881250949\n1\t8\t5\t881250950\n")
+    (tmp_path / "u.item").write_text("7|Seven (1995)|01-Jan-1995||x" + "|0" * 19 + "\n")
+    (tmp_path / "a*b.csv").write_text("movieId,title,genres\n7,Seven,Drama\n")
+    facts = prepare_all("movielens", [tmp_path / "u.data"], tmp_path / "out", metadata=tmp_path / "u.item").facts
+    assert facts["titles_from"] == "column 2 of u.item"
+    assert facts["files"][0]["columns"] == {"viewer": "1", "item": "2", "rating": "3", "time": "4"}
+    assert "\nTitles are from column 2 of u.item.\n" in (tmp_path / "out" / "README.md").read_text()
+    named = {"metadata_item_column": "id", "metadata_title_column": "*name*"}
+    items = pa.table({"id": ["7", "8"], "*name*": ["Seven", "Eight"]})
+    if as_parquet:
+        pq.write_table(items, tmp_path / "items.parquet")
+    prepare_all(
+        *("movielens", [tmp_path / "u.data"], tmp_path / "table"),
+        metadata=tmp_path / "items.parquet" if as_parquet else items,
+        **named,
+    )
+    name = "items.parquet" if as_parquet else "pyarrow.Table"
+    assert f"\nTitles are from column &#42;name&#42; of {name}.\n" in (tmp_path / "table" / "README.md").read_text()
+    assert load_training_data(tmp_path / "table").facts["titles_from"] == f"column *name* of {name}"
+    prepare_all("movielens", [tmp_path / "u.data"], tmp_path / "none")
+    assert "\nItems have no titles.\n" in (tmp_path / "none" / "README.md").read_text()
+    assert "titles_from" not in load_training_data(tmp_path / "none").facts
+
+
+def test_titles_of_the_log_and_of_files_of_items_are_told_apart(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"user_id": "u", "item_id": "a", "timestamp": 5, "what": "A"}\n')
+    for number in range(1, 6):
+        (tmp_path / f"items{number}.csv").write_text(f"item_id,what\n{'b' * number},B{number}\na,\n")
+    table = make_table(title_column="what")
+    found = prepare_all(table, tmp_path / "log.jsonl", tmp_path / "log").facts["titles_from"]
+    assert found == "column what of log.jsonl"
+    found = prepare_all(table, tmp_path / "log.jsonl", tmp_path / "out", metadata=tmp_path / "items*.csv").facts
+    files = ", ".join(f"column what of items{number}.csv" for number in range(1, 6))
+    assert found["titles_from"] == f"{files} and 1 more"
+
+
 def test_files_in_the_folder(log, tmp_path):
     facts = prepare_all(TABLE, [log], tmp_path / "out", license="mit").facts
     assert set(bytes_of(tmp_path / "out")) == FILES | {"rejected.jsonl"}
@@ -63,6 +103,7 @@ def test_files_in_the_folder(log, tmp_path):
     assert "50.00% of the test targets depend on this order" in text
     assert facts["files"][0]["sha256"] in text
     assert "| reading | 46 | 45 |" in text
+    assert "\nTitles are from column title of log.csv.\n" in text
     assert DatasetCard(text).data.license == "mit"
     assert "](preparation.png)" in text
     assert "Columns: owner user_id, item item_id, time timestamp, title title." in text
