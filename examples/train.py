@@ -22,18 +22,11 @@ from e4srec_hf.data.item_vectors import is_sasrec
 from e4srec_hf.errors import naming, run_command
 from e4srec_hf.hub import push_folder
 from e4srec_hf.terminal import bars_only_on_terminals
-from e4srec_hf.training.adapter import (
-    RATES,
-    adapter_settings,
-    check_access,
-    check_titles,
-    find_base,
-    fit_start,
-    read_titles,
-)
+from e4srec_hf.training.adapter import adapter_settings, check_access, check_titles, find_base, read_titles
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
 from e4srec_hf.training.checkpoints import find_checkpoints
 from e4srec_hf.training.data_size import settle
+from e4srec_hf.training.fitted_start import RATES, fit_start
 from e4srec_hf.training.outcome import not_told_apart
 from e4srec_hf.training.packed_reading import how_it_reads
 from e4srec_hf.training.progress import heading, say, show_epochs, warn
@@ -92,7 +85,8 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         set_seed(training.seed)
         with naming(base):
             recommender = E4SRecModel.from_base(opened, vectors, **adapter_settings(adapter))
-        rates = fit_start(recommender, adapter, training, item_vectors, dataset, tokenizer)
+        checkpoint = checkpoints["e4srec"]
+        rates = fit_start(recommender, adapter, training, item_vectors, dataset, tokenizer, checkpoint=checkpoint)
         training, from_the_data = settle(training, adapter, dataset.train, all_targets=data.all_targets)
         trainer = RankingTrainer(
             recommender,
@@ -121,7 +115,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         if from_the_data:
             say(from_the_data)
         show_epochs(trainer)
-        trainer.train(resume_from_checkpoint=checkpoints["e4srec"])
+        trainer.train(resume_from_checkpoint=checkpoint)
         model = as_saved(trainer)
     if not PartialState().is_main_process:
         return

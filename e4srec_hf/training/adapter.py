@@ -2,13 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from datasets import Dataset
 from huggingface_hub import HfApi
 from torch import Tensor, nn
 from transformers import (
@@ -26,22 +24,13 @@ from transformers.pytorch_utils import Conv1D
 from ..base_models import check_is_base, check_weight_files, gguf_header, quantization
 from ..data.item_texts import with_text
 from ..data.item_vectors import is_sasrec
-from ..data.opening import TrainingData
-from ..data.streaming import StreamedSequences
 from ..errors import naming, one_line
-from ..modeling import SASRecModel
 from ..modeling.bases import gguf_config, keep_layers, open_base
 from ..modeling.histories import FIRST_ITEM_ID
 from ..paths import check_exists
 from .arguments import ModelArguments
 from .progress import say
-from .start import rates_of_parts, start_from_sasrec
 from .tiny_base import make_tiny_base
-
-#: Settings of the learning rates of parts of the model, by the flag's name.
-RATES = {"head_learning_rate": "score", "projection_learning_rate": "input_proj"}
-#: Rows of a stream that a start is fitted to, at most.
-MOST_ROWS = 10_000
 
 
 def check_access(arguments: ModelArguments, training: TrainingArguments) -> None:
@@ -218,55 +207,3 @@ def adapter_settings(arguments: ModelArguments) -> dict[str, Any]:
     }
     settings |= quantization(arguments.load_in_4bit, arguments.load_in_8bit, PartialState().device)
     return settings
-
-
-def fit_start(
-    model: Any,
-    arguments: ModelArguments,
-    training: TrainingArguments,
-    item_vectors: str,
-    dataset: TrainingData,
-    tokenizer: PreTrainedTokenizerBase,
-) -> dict[str, float]:
-    """Fit a fresh model to the SASRec of its item vectors, if that was asked for.
-
-    Args:
-        model: The model.
-        arguments: Settings of the adapter.
-        training: Its device and seed.
-        item_vectors: Where the item vectors are from.
-        dataset: What it is trained on.
-        tokenizer: The item tokenizer.
-
-    Returns:
-        The learning rates of the parts that have their own, as `RankingTrainer` takes them.
-    """
-    rates: dict[str, float] = {}
-    if arguments.projection_init == "fitted":
-        if is_sasrec(item_vectors):
-            rates = _fit_to_sasrec(model, training, item_vectors, dataset, tokenizer)
-        else:
-            arguments.projection_init = "orthogonal"  # as the card is to say
-            say(f"{item_vectors} is no SASRec that a head could be fitted to: the head inverts the projection.")
-    given = {part: getattr(arguments, flag) for flag, part in RATES.items()}
-    rates |= {part: rate for part, rate in given.items() if rate is not None}
-    if rates:
-        said = [f"--{flag} {rates[part]:.3g}" for flag, part in RATES.items() if part in rates]
-        say(f"Learning rates: {', '.join([f'--learning_rate {training.learning_rate:g}', *said])}.")
-    return rates
-
-
-def _fit_to_sasrec(
-    model: Any, training: TrainingArguments, name: str, dataset: TrainingData, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, float]:
-    rows = dataset.train
-    if isinstance(rows, StreamedSequences):
-        rows = Dataset.from_list(list(islice(rows, MOST_ROWS)))
-    sasrec = SASRecModel.from_pretrained(name).to(training.device)
-    if not getattr(model, "is_quantized", False):
-        model.to(training.device)
-    own = model.item_embeddings.weight.detach()[:, : sasrec.config.hidden_size]  # in the order of this tokenizer
-    sasrec.item_embeddings.weight = nn.Parameter(own, requires_grad=False)
-    fit = start_from_sasrec(model, sasrec, rows, tokenizer, validation=dataset.validation, seed=training.seed)
-    say(f"The head starts from SASRec: the states of the base explain {fit.r2_held_out:.0%} of its states.")
-    return rates_of_parts(model)

@@ -1,11 +1,41 @@
 """Checkpoints in the output folder of a training: what to go on from, and what an earlier run left."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
-from transformers import TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+
+from ..files import read_json, write_json
+
+#: Learning rates of parts of the model, in a checkpoint.
+RATES_NAME = "learning_rates.json"
+
+
+class RecordLearningRates(TrainerCallback):
+    """Writes the learning rates of parts of a model into each checkpoint: they follow from the weights of the start.
+
+    Args:
+        rates: Name of the part to its rate.
+    """
+
+    def __init__(self, rates: Mapping[str, float]) -> None:
+        self.rates = dict(rates)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write them, in the main process."""
+        if state.is_world_process_zero:
+            checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            write_json(Path(str(args.output_dir), checkpoint, RATES_NAME), self.rates)
+
+
+def recorded_rates(checkpoint: str) -> dict[str, float] | None:
+    """The learning rates that were recorded in a checkpoint; ``None`` if none were."""
+    file = Path(checkpoint, RATES_NAME)
+    return read_json(file) if file.is_file() else None
 
 
 def find_checkpoints(training: TrainingArguments, *, overwrite: bool = False) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ from ..data.splits import cut_into_segments
 from ..data.streaming import StreamedSequences
 
 
-def rows_to_train_on(rows: Any, args: TrainingArguments, *, max_history: int, all_targets: bool) -> Any:
+def rows_to_train_on(rows: Any, args: TrainingArguments, max_history: int, *, all_targets: bool) -> Any:
     """Rows with ``item_ids`` as the trainer reads them; ``None`` stays ``None``.
 
     Raises:

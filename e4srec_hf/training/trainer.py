@@ -31,6 +31,7 @@ from ..evaluation.ranking import NaNScoresError, rank_targets
 from ..hub.push import push_folder
 from ..modeling import E4SRecModel, SASRecModel
 from ..modeling.histories import IGNORE_INDEX
+from .checkpoints import RecordLearningRates
 from .prepare import prepare_for_training
 from .processes import LengthGroups, check_processes
 from .rows import rows_to_train_on
@@ -99,13 +100,14 @@ class RankingTrainer(Trainer):
     ) -> None:
         check_processes(args)
         check_vocabulary(tokenizer, model.config.vocab_size)
-        self.learning_rates = dict(learning_rates or {})
-        if strangers := sorted(self.learning_rates.keys() - dict(model.named_children()).keys()):
+        rates, parts = learning_rates or {}, dict(model.named_children())
+        if strangers := sorted(rates.keys() - parts.keys()):
             raise ValueError(f"learning_rates names parts that the model does not have: {', '.join(strangers)}.")
+        # in one order, by which checkpoints of the optimizer know its groups
+        self.learning_rates = {name: rates[name] for name in parts if name in rates}
         if args.label_smoothing_factor:
             raise ValueError("Label smoothing is not supported: leave label_smoothing_factor at 0.")
-        max_history = model.config.max_history
-        train_dataset = rows_to_train_on(train_dataset, args, max_history=max_history, all_targets=all_targets)
+        train_dataset = rows_to_train_on(train_dataset, args, model.config.max_history, all_targets=all_targets)
         args.remove_unused_columns = False
         # batches differ in width: each process reads its own
         cast(AcceleratorConfig, args.accelerator_config).dispatch_batches = False
@@ -113,13 +115,14 @@ class RankingTrainer(Trainer):
         collator = SequenceCollator(
             tokenizer,
             "all",
-            max_history=max_history,
+            max_history=model.config.max_history,
             first_item=model.scores_first_item,
             max_targets=max_targets,
             shuffle_histories=shuffle_histories,
             seed=args.data_seed if args.data_seed is not None else args.seed,
         )
-        callbacks = [_SetEpoch(collator), *(kwargs.pop("callbacks", None) or [])]
+        own = [_SetEpoch(collator), RecordLearningRates(self.learning_rates)]
+        callbacks = [*own, *(kwargs.pop("callbacks", None) or [])]
         if early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(early_stopping_patience))
         super().__init__(

@@ -186,6 +186,20 @@ def test_parts_learn_at_rates_of_their_own(make_base, text_tokenizer, item_token
     assert set(grouped) == trained
 
 
+def test_the_groups_of_the_optimizer_have_one_order(make_base, text_tokenizer, item_tokenizer, sasrec, rows, tmp_path):
+    rates = {"score": 0.25, "input_proj": 0.5}
+    orders = []
+    for given in (rates, dict(reversed(rates.items()))):
+        model = fresh(make_base, text_tokenizer, sasrec)
+        made = RankingTrainer(
+            model, TrainingArguments(str(tmp_path)), tokenizer=item_tokenizer, learning_rates=given
+        ).create_optimizer()
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        orders.append([(group["lr"], [names[id(p)] for p in group["params"]]) for group in made.param_groups])
+    assert orders[0] == orders[1]
+    assert {rate for rate, _ in orders[0]} == {0.25, 0.5, TrainingArguments(str(tmp_path)).learning_rate}
+
+
 def test_a_part_that_there_is_not_is_refused(make_base, text_tokenizer, item_tokenizer, sasrec, rows, tmp_path):
     model = fresh(make_base, text_tokenizer, sasrec)
     with pytest.raises(ValueError, match="does not have: head"):

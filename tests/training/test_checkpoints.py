@@ -1,0 +1,60 @@
+"""A training that is resumed goes on as if it had not been interrupted, from the start that it had."""
+
+import json
+import shutil
+
+import pytest
+
+from e4srec_hf.data import make_demo_world
+from e4srec_hf.examples import train
+from e4srec_hf.training import fitted_start
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The flags of a training of two epochs, and its folder, in which both checkpoints are."""
+    folder = tmp_path_factory.mktemp("run")
+    world = make_demo_world(n_users=40, n_items=30)
+    rows = zip(world.sequences["user_id"], world.sequences["item_ids"], strict=True)
+    (folder / "log.txt").write_text("".join(f"{user} {' '.join(items)}\n" for user, items in rows))
+    flags = [
+        *("--dataset", str(folder / "log.txt"), "--output_dir", str(folder / "out"), "--rank_test", "false"),
+        *("--sasrec_epochs", "2", "--sasrec_hidden_size", "16", "--made_base_hidden_size", "32", "--use_cpu", "true"),
+        *("--num_train_epochs", "2", "--save_total_limit", "5", "--disable_tqdm", "true"),
+    ]
+    train.main(flags)
+    return flags, folder / "out"
+
+
+def resumable(finished, tmp_path, *, until=1):
+    """A copy of the folder as an interruption after ``until`` epochs left it, and the flags to go on in it."""
+    flags, output = finished
+    copy = shutil.copytree(output, tmp_path / "out")
+    checkpoints = sorted(copy.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    for checkpoint in checkpoints[until:]:
+        shutil.rmtree(checkpoint)
+    for name in ("model.safetensors", "training.json"):
+        (copy / name).unlink()
+    return copy, [*flags, "--output_dir", str(copy), "--resume_from_checkpoint", "true"]
+
+
+def test_a_resumed_training_ends_as_one_that_ran_through_and_fits_no_start(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        fitted_start, "start_from_sasrec", lambda *args, **kwargs: pytest.fail("the start is fitted again")
+    )
+    output = finished[1]
+    copy, flags = resumable(finished, tmp_path)
+    train.main(flags)
+    assert (copy / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
+    found, expected = (json.loads((folder / "training.json").read_text()) for folder in (copy, output))
+    rates = {name: expected["settings"][name] for name in ("head_learning_rate", "projection_learning_rate")}
+    assert {name: found["settings"][name] for name in rates} == rates
+    assert f"--head_learning_rate {rates['head_learning_rate']:.3g}" in capsys.readouterr().out
+
+
+def test_a_resumed_training_keeps_its_learning_rates(finished, tmp_path):
+    copy, flags = resumable(finished, tmp_path)
+    before = sorted(path.name for path in copy.iterdir())
+    with pytest.raises(ValueError, match=r"--head_learning_rate 0\.25: the training that is resumed keeps its own"):
+        train.main([*flags, "--head_learning_rate", "0.25"])
+    assert sorted(path.name for path in copy.iterdir()) == before
