@@ -14,8 +14,8 @@ class HeadFit(NamedTuple):
     """How well vectors of items predict rows of theirs: item vectors those of a linear head, titles item vectors.
 
     If ``r2_held_out`` is low, new items get rows near the mean row and so a middling score for every user: they are
-    recommended seldom and for no good reason, and only training helps. Rows from titles are stretched: items then get
-    much the same row, which ranks high for some users.
+    recommended seldom and for no good reason, and only training helps. Rows from titles are stretched to the length of
+    trained ones where ``r2_held_out`` is above zero.
 
     Attributes:
         n_items: Items whose trained rows were fitted.

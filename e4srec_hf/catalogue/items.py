@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from ..data.item_ids import UNUSABLE
 from ..data.item_tokenizer import check_vocabulary, extend_item_tokenizer, item_token_ids, refuse_ids
+from ..data.titles import check_maps_ids, problem_of_title
 from ..modeling import E4SRecModel, SASRecModel
 from ..modeling.catalogue_checks import check_finite
 from ..modeling.histories import FIRST_ITEM_ID
@@ -77,7 +77,7 @@ def add_items(
         ValueError: If the tokenizer is not the model's, an id comes twice, is in the catalogue already or cannot be an
             id, not exactly one of vectors and titles is given, the vectors hold NaN or have the wrong shape, there are
             no titles to learn from or nothing to read them with, or there are no finite rows to fit.
-        TypeError: If the model is not of this package.
+        TypeError: If the model is not of this package, ``catalogue_titles`` is no mapping or ``encode`` no function.
     """
     _check_pair(model, tokenizer)
     ids = _listed(raw_ids)
@@ -97,6 +97,9 @@ def add_items(
     else:
         new_titles = _checked_titles(titles, len(ids))
         catalogue_titles = titles_beside(model) if catalogue_titles is None else catalogue_titles
+        check_maps_ids(catalogue_titles, "catalogue_titles")
+        if encode is not None and not callable(encode):
+            raise TypeError(f"encode must be a function from a list of titles to vectors, not {encode!r:.60}.")
         trained = _trained_items(model)
         names = dict(zip(trained, tokenizer.convert_ids_to_tokens(trained), strict=True))
         read = read_titles(model, names, new_titles, catalogue_titles, encode)
@@ -209,10 +212,11 @@ def _checked_titles(titles: Iterable[str], n_items: int) -> list[str]:
             f"There are {len(listed)} titles for {n_items} new item(s): one each, in the order of raw_ids."
         )
     for place, title in enumerate(listed):
-        if not isinstance(title, str) or not title.strip() or UNUSABLE.search(title):
+        problem = problem_of_title(title)
+        if problem or not title.strip():
             raise ValueError(
-                f"titles, number {place + 1}: {title!r} is blank, no text, or has control characters. An item "
-                "without a title needs vectors."
+                f"titles, number {place + 1}: {title!r:.60} {problem or 'is blank'}. An item without a title needs "
+                "vectors."
             )
     return listed
 

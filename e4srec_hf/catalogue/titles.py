@@ -81,7 +81,8 @@ def rows_of_titles(read: ReadTitles, table: Tensor) -> tuple[Tensor, HeadFit]:
     """Rows of a table for new items: a ridge regression from titles to trained rows, stretched to their length.
 
     A prediction is shorter than what it predicts, the more so the less titles tell. Such items would stand behind all
-    others in every ranking.
+    others in every ranking. Where titles tell nothing, nothing is stretched: the rows are about the mean of the trained
+    ones, which gives a middling score for every user.
 
     Args:
         read: The titles.
@@ -96,9 +97,10 @@ def rows_of_titles(read: ReadTitles, table: Tensor) -> tuple[Tensor, HeadFit]:
         raise ValueError("The trained rows hold NaN or infinity: nothing can be fitted to them.")
     if not fit.r2_held_out > 0:
         logger.warning(
-            "Titles do not predict the rows of this model's items: the new items all get about the same row, and are "
-            "recommended to some users for no good reason."
+            "Titles do not predict the rows of this model's items: the new items get about the mean of them, and so a "
+            "middling score for every user. Give their vectors, or titles that tell more."
         )
+        return rows.float(), fit
     length = trained.double().norm(dim=1).mean().cpu()
     return (rows * length / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).float(), fit
 

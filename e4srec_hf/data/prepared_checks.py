@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from .item_ids import CONTROL_CHARACTERS, as_ids
 from .rows import Columns, check_columns
+from .titles import problem_of_title
 
 SPLITS = ("train", "validation", "test")
 #: What to do about files that were changed or lost.
@@ -73,9 +74,12 @@ def check_files(folder: Path, facts: Mapping[str, Any], sequences_name: str) -> 
 
 
 def check_items(items: Mapping[str, Any], facts: Mapping[str, Any], name: str) -> None:
-    """Refuse a catalogue of another size than the facts say."""
+    """Refuse a catalogue of another size than the facts say, or with a title that is none."""
     if len(items) != facts["items"]:
         raise ValueError(f"{name} has {len(items):,} items, but dataset.json says {facts['items']:,}: {WAY_OUT}.")
+    for item, title in items.items():
+        if title is not None and (problem := problem_of_title(title)):
+            raise ValueError(f"{name}: the title of {item[:60]!r} {problem}: {WAY_OUT}.")
 
 
 def check_rows(rows: Dataset, items: pa.Array, name: str) -> None:

@@ -17,6 +17,7 @@ from ..data.prepared import FACTS_NAME, ITEMS_NAME, REJECTED_NAME, SEQUENCES_NAM
 from ..data.prepared_checks import SPLITS
 from ..data.sequences import catalogue_of, sequences_from_table
 from ..data.splits import LEAVE_ONE_OUT, MIN_ITEMS, leave_one_out
+from ..data.titles import checked_titles
 from ..errors import reaching_hub
 from ..files import CARD_NAME, write_json
 from ..modeling.saving import staged_directory
@@ -27,7 +28,7 @@ def save_dataset(
     directory: str | os.PathLike[str],
     *,
     name: str | None = None,
-    titles: Mapping[str, str] | None = None,
+    titles: Mapping[str, str | None] | None = None,
     source: str | None = None,
     repo_id: str | None = None,
     license: str | None = None,  # noqa: A002 - as DatasetCardData calls it
@@ -48,7 +49,8 @@ def save_dataset(
         license: Licence of the data, as the Hub names licences; by default the one on the present card is kept.
 
     Raises:
-        ValueError: If a column is missing or there are no sequences.
+        TypeError: If the titles are no mapping.
+        ValueError: If a column is missing, there are no sequences, or a title is none.
     """
     if missing := [column for column in ("user_id", "item_ids") if column not in sequences.column_names]:
         raise ValueError(f"The sequences have no column {missing}; pass what load_sequences returns.")
@@ -57,20 +59,20 @@ def save_dataset(
     timed = "timestamps" if "timestamps" in sequences.column_names else None
     sequences = sequences_from_table(sequences, timestamps_column=timed)  # ids as text
     name = name or (repo_id or Path(directory).absolute().name).rsplit("/", 1)[-1]
-    titles = titles or {}
-    items = list(dict.fromkeys([*titles, *catalogue_of(sequences)]))
+    known = checked_titles(titles, "titles")
+    items = list(dict.fromkeys([*(titles or {}), *catalogue_of(sequences)]))
     splits = leave_one_out(sequences)
     with staged_directory(directory) as stage:
         sequences.to_parquet(stage / SEQUENCES_NAME)
         (stage / "leave_one_out").mkdir()
         for split in SPLITS:
             splits[split].to_parquet(stage / "leave_one_out" / f"{split}.parquet")
-        Dataset.from_dict({"item_id": items, "title": [titles.get(item) for item in items]}).to_parquet(
+        Dataset.from_dict({"item_id": items, "title": [known.get(item) for item in items]}).to_parquet(
             stage / ITEMS_NAME
         )
         facts = {
             **describe_data(name, sequences, len(items)),
-            "titles": len(titles),
+            "titles": len(known),
             "source": source,
             "short": sum(len(history) < MIN_ITEMS for history in sequences["item_ids"]),
             "split": LEAVE_ONE_OUT,

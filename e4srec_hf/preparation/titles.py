@@ -3,8 +3,10 @@
 import html
 import re
 
-#: Characters of a title that are read, and rounds of replacing references that stand for references.
-MOST, ROUNDS = 1000, 5
+from ..data.titles import LONGEST_TITLE, STEERING
+
+#: Rounds of replacing references that stand for references.
+ROUNDS = 5
 _INLINE = "a|abbr|b|big|cite|code|em|font|i|s|small|span|strike|strong|sub|sup|tt|u"
 _BLOCKS = (
     "address|article|blockquote|body|br|button|center|dd|div|dl|dt|footer|form|h[1-6]|head|header|hr|html|iframe|img|input"
@@ -14,8 +16,8 @@ _BLOCKS = (
 _HIDDEN = re.compile(r"<(script|style|noscript|svg)\b.*?(</\1\s*>|$)|<!--.*?(-->|$)|<!doctype\b[^>]*(>|$)", re.I | re.S)
 #: Text that is taken as it stands.
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)(\]\]>|$)", re.I | re.S)
-#: Control characters, without those that part words.
-_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+#: Control characters that part words.
+_BLANKS = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 #: Tags of HTML; at the end also the beginning of one that was cut off, known by a space behind its name.
 _TAG = re.compile(
     rf"</?(?P<name>{_INLINE}|{_BLOCKS})(\s([^<>\"']|\"[^\"]*\"|'[^']*')*|\s[^<>]*)?/?>|</?({_INLINE}|{_BLOCKS})\s+([\w-]+\s*)?(=[^<>]*)?$|^\s*</?[a-z]+$",
@@ -33,13 +35,13 @@ _CODE = re.compile(
 
 def clean_title(title: str) -> str | None:
     """The start of a title without tags and character references; ``None`` if only tags or a script are left."""
-    cleaned = _CONTROLS.sub("", title[:MOST])
+    cleaned = STEERING.sub("", _BLANKS.sub(" ", title[:LONGEST_TITLE]))
     for _ in range(ROUNDS):  # references may stand for tags or references
         if "<" not in cleaned and "&" not in cleaned:
             break
         before = cleaned
         cleaned = _TAG.sub(_space, _CDATA.sub(r"\1", _HIDDEN.sub(" ", cleaned)))
-        cleaned = _REFERENCE.sub(lambda found: html.unescape(found.group()), cleaned)
+        cleaned = STEERING.sub("", _REFERENCE.sub(lambda found: html.unescape(found.group()), cleaned))
         if cleaned == before:
             break
     if cleaned != title:

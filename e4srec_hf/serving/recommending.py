@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..data import tokenize_histories
 from ..data.saved_models import load_saved_model, load_saved_tokenizer
+from ..data.titles import LONGEST_TITLE
 from ..hub.pull import item_titles
 from ..hub.verify.findings import printable
 from ..modeling.histories import FIRST_ITEM_ID
@@ -86,6 +87,6 @@ def recommend_items(
 def as_lines(recommended: Sequence[Recommended]) -> str:
     """A line an item: its place, score, raw id and title, with nothing in them that a terminal would obey."""
     return "\n".join(
-        printable(f"{place:3}. {score:8.3f}  {item}  {title}".rstrip())
+        printable(f"{place:3}. {score:8.3f}  {item}  {str(title)[:LONGEST_TITLE]}".rstrip())
         for place, (item, score, title) in enumerate(recommended, start=1)
     )

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..cards.callback import refresh_model_card
 from ..data.item_tokenizer import check_vocabulary
+from ..data.titles import checked_titles
 from ..evaluation.fingerprint import folder_fingerprint
 from ..files import CARD_NAME, TITLES_NAME, read_json, write_json
 from ..modeling.saving import AtomicSaveMixin
@@ -18,7 +19,7 @@ def save_trained(
     tokenizer: PreTrainedTokenizerBase,
     directory: str | os.PathLike[str],
     *,
-    titles: Mapping[str, str] | None = None,
+    titles: Mapping[str, str | None] | None = None,
 ) -> None:
     """Write a model with its item tokenizer to a folder that `AutoModel` and `AutoTokenizer` load.
 
@@ -31,13 +32,15 @@ def save_trained(
         titles: Raw id to title, for items that have one. Titles where the model was saved or loaded are kept.
 
     Raises:
-        ValueError: If the tokenizer does not fit the model.
+        TypeError: If the titles are no mapping.
+        ValueError: If the tokenizer does not fit the model, or a title is none.
     """
+    new = checked_titles(titles, "titles")
     check_vocabulary(tokenizer, model.config.vocab_size)
     has_card = Path(directory, CARD_NAME).is_file()
     before = folder_fingerprint(directory) if has_card else None
     beside = model.file_beside(TITLES_NAME)
-    known = {**({} if beside is None else read_json(beside)), **(titles or {})}
+    known = {**({} if beside is None else read_json(beside)), **new}
     model.save_pretrained(directory, tokenizer=tokenizer)
     if known:
         write_json(Path(directory, TITLES_NAME), known)

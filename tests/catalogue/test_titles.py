@@ -87,7 +87,8 @@ def test_titles_give_vectors_and_rows_as_long_as_trained_ones(head, make_model, 
             PENALTIES,
         )
         length = np.linalg.norm(rows, axis=1).mean()
-        expected[name] = found.numpy() * length / np.linalg.norm(found.numpy(), axis=1, keepdims=True)
+        stretched = found.numpy() * length / np.linalg.norm(found.numpy(), axis=1, keepdims=True)
+        expected[name] = stretched if fit.r2_held_out > 0 else found.numpy()
     logits = model(torch.tensor([[5, 6, 7]])).logits
     grown, told = add_items(model, item_tokenizer, ["a", "b"], titles=new, catalogue_titles=catalogue)
     assert told == pytest.approx(fit)  # of what items are scored by
@@ -145,8 +146,11 @@ def test_titles_travel_with_the_model(make_model, base_dir, item_tokenizer, tmp_
         ({"titles": "The red reader"}, "this is one title: 'The red reader'"),
         ({"titles": ["a", "b"]}, r"There are 2 titles for 1 new item\(s\)"),
         ({"titles": [""]}, "titles, number 1: '' is blank"),
-        ({"titles": [None]}, "titles, number 1: None is blank, no text"),
-        ({"titles": ["a\x1b[31m"]}, "has control characters. An item without a title needs vectors"),
+        ({"titles": [None]}, "titles, number 1: None is not a text. An item"),
+        (
+            {"titles": ["a\x1b[31m"]},
+            "has control characters or halves of characters. An item without a title needs vectors",
+        ),
         ({"titles": ["a"], "catalogue_titles": {}}, "Of 30 trained items 0 have a title, and 0 title.s. differ"),
         ({"titles": ["a"], "catalogue_titles": None}, "nothing to learn from. Titles are in item_titles.json beside"),
         (
@@ -187,6 +191,26 @@ def test_titles_that_tell_nothing_are_warned_of(make_model, base_dir, item_token
     fit = add_items(model, item_tokenizer, ["x"], titles=["a"], catalogue_titles=TITLES, encode=encode).fit
     assert fit.r2_held_out <= 0
     assert "Titles do not predict the rows of this model's items" in caplog.text
+    table = model.item_embeddings.weight.detach()
+    scores = model(torch.tensor([[5, 6, 7], [8, 9, 2]])).logits.detach()
+    assert table[-1].norm() < 0.75 * table[2:-1].norm(dim=1).mean()
+    assert ((scores[:, 2:-1] > scores[:, -1:]).sum(dim=1) >= N_ITEMS / 4).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"catalogue_titles": list(TITLES.values())}, "catalogue_titles must map raw ids to titles, .* not be a list"),
+        ({"catalogue_titles": "item 1"}, "catalogue_titles must map raw ids to titles, .* not be a str"),
+        ({"encode": "name"}, "encode must be a function from a list of titles to vectors, not 'name'"),
+        ({"encode": 7}, "encode must be a function from a list of titles to vectors, not 7"),
+    ],
+)
+def test_an_argument_of_another_type_changes_nothing(arguments, message, make_model, base_dir, item_tokenizer):
+    model = make_model(base_dir)
+    with pytest.raises(TypeError, match=message):
+        add_items(model, item_tokenizer, ["x"], titles=["a"], **{"catalogue_titles": TITLES} | arguments)
+    assert len(model.score.weight) == len(model.item_embeddings.weight) == VOCAB
 
 
 def test_of_many_titles_some_are_read(make_model, base_dir, item_tokenizer, monkeypatch):

@@ -1,9 +1,10 @@
 """Read the JSON files of a repo, within bounds of size, number of values and depth."""
 
 import re
-from itertools import chain
+from collections.abc import Mapping
 from typing import Any
 
+from ...data.titles import STEERING, problem_of_title
 from ...files import CONFIG_NAME, EVALUATION_NAME, SAMPLE_NAME, TITLES_NAME, TRAINING_NAME
 from ...modeling.saving import TOKENIZER_FILES, WEIGHTS_NAME
 from .base_fields import check_texts
@@ -71,15 +72,24 @@ def read_documents(source: Source, n_items: int) -> tuple[dict[str, Any], list[F
             findings.append(failed(path, "has an auto_map", "It names Python code to run while loading."))
         if path in OBJECTS and not isinstance(document, dict):
             findings.append(failed(path, f"holds a {type(document).__name__}", "It must be an object with names."))
-        elif path == TITLES_NAME and not all(isinstance(title, str) for title in document.values()):
-            findings.append(failed(path, "has a title that is not a text", "It maps the ids of items to their titles."))
-        elif path == TITLES_NAME and any(map(CONTROLS.search, chain.from_iterable(document.items()))):
-            findings.append(failed(path, "has control characters", "A terminal that shows them would obey them."))
+        elif path == TITLES_NAME:
+            findings += _check_titles(document)
         if path.endswith("generation_config.json") and isinstance(document, dict):
             findings += check_texts(path, document)
         documents[path] = document if kept else None
         del document  # before the next one is read
     return documents, findings
+
+
+def _check_titles(titles: Mapping[str, Any]) -> list[Finding]:
+    """The first id that has control characters, or whose title no release writes."""
+    why = "A terminal that shows them would obey them, or be flooded."
+    for item, title in titles.items():
+        if STEERING.search(item):
+            return [failed(TITLES_NAME, f"has control characters in the id {item[:60]!r}", why)]
+        if problem := problem_of_title(title):
+            return [failed(TITLES_NAME, f"has a title that {problem}: that of {item[:60]!r}", why)]
+    return []
 
 
 def _kept_of_base(config: Any) -> set[str]:

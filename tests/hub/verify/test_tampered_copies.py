@@ -1,5 +1,6 @@
 """Each tampered copy fails with its reason, and nothing hostile in it is run."""
 
+import json
 import os
 import pickle
 import shutil
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from e4srec_hf import __version__
+from e4srec_hf.files import TITLES_NAME
 from e4srec_hf.hub.verify import verify
 from tests.conftest import VOCAB
 from tests.hub.verify.tampering import (
@@ -122,6 +124,17 @@ TAMPERED = {
         f"titles with {text}": (write("item_titles.json", text), "item_titles.json", "control characters")
         for text in ('{"a": "\\u001b[2J"}', '{"a\\u0000": "b"}', '{"a": "\u202eb"}', '{"a": "\\u202eb"}')
     },
+    **{
+        f"a title of {kind}": (write("item_titles.json", json.dumps({"1": "One", "2": title})), TITLES_NAME, what)
+        for kind, title, what in (
+            ("half a character", "a\ud800", "halves of characters: that of '2'"),
+            ("a million characters", "x" * 10**6, "has 1,000,000 characters, more than 1,000"),
+            ("one character too many", "x" * 1001, "has 1,001 characters, more than 1,000"),
+            ("a control of eight bits", "\x9b2J", "control characters"),
+            ("a number", 7, "is not a text"),
+        )
+    },
+    "an id of half a character": (write("item_titles.json", '{"\\ud800": "One"}'), "item_titles.json", "in the id"),
     "an archive": (write("data.tar.gz", b"\x1f\x8b"), "data.tar.gz", "not known to be harmless"),
     # pickles
     "pickled arguments": (torch_saved("training_args.bin"), "training_args.bin", r"unpickled .* \(\.bin\)"),
