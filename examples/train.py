@@ -24,7 +24,7 @@ from e4srec_hf.hub import push_folder
 from e4srec_hf.terminal import bars_only_on_terminals
 from e4srec_hf.training.adapter import adapter_settings, check_access, check_titles, find_base, read_titles
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
-from e4srec_hf.training.checkpoints import find_checkpoints
+from e4srec_hf.training.checkpoints import check_fits, find_checkpoints
 from e4srec_hf.training.data_size import settle
 from e4srec_hf.training.fitted_start import RATES, fit_start
 from e4srec_hf.training.outcome import not_told_apart
@@ -115,6 +115,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         if from_the_data:
             say(from_the_data)
         show_epochs(trainer)
+        check_fits(checkpoint, recommender)
         trainer.train(resume_from_checkpoint=checkpoint)
         model = as_saved(trainer)
     if not PartialState().is_main_process:

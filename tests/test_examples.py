@@ -241,6 +241,12 @@ def test_titles_are_read_beside_the_item_vectors(log, tmp_path):
     assert "item_text | True" in (tmp_path / "out" / "README.md").read_text().replace("\\", "")
     again = run("train", "--dataset", tmp_path / "titled", *flags, "--resume_from_checkpoint", "true")
     assert again[again.index("| model") :] == told[told.index("| model") :]
+    flags[flags.index("true", flags.index("--item_text"))] = "false"
+    refused = run(
+        *("train", "--dataset", tmp_path / "titled", *flags, "--resume_from_checkpoint", "true"),
+        status=1,
+    )
+    assert "is of a run with other settings: input_proj.weight is [32, 32] there and [32, 16] now" in refused
     model = E4SRecModel.from_pretrained(tmp_path / "out")
     items = AutoTokenizer.from_pretrained(tmp_path / "out")
     ids = load_item_embeddings(tmp_path / "out" / "sasrec", items)

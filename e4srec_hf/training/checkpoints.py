@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from safetensors import safe_open
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from ..files import read_json, write_json
+from ..modeling.saving import WEIGHTS_NAME
 
 #: Learning rates of parts of the model, in a checkpoint.
 RATES_NAME = "learning_rates.json"
@@ -68,6 +71,25 @@ def find_checkpoints(training: TrainingArguments, *, overwrite: bool = False) ->
             "them with --overwrite true, or choose another --output_dir."
         )
     return found
+
+
+def check_fits(checkpoint: str | None, model: nn.Module) -> None:
+    """Refuse to go on from a checkpoint whose weights have other shapes than those of the model.
+
+    Raises:
+        ValueError: If a weight differs; it is named.
+    """
+    if checkpoint is None or not Path(checkpoint, WEIGHTS_NAME).is_file():
+        return
+    own = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+    with safe_open(Path(checkpoint, WEIGHTS_NAME), framework="pt") as stored:
+        shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118 - no mapping
+    for name, shape in sorted(shapes.items()):
+        if own.get(name, shape) != shape:
+            raise ValueError(
+                f"--resume_from_checkpoint: {checkpoint} is of a run with other settings: {name} is {shape} there and "
+                f"{own[name]} now. Give the settings of that run."
+            )
 
 
 def remove_checkpoints(training: TrainingArguments) -> None:

@@ -10,6 +10,7 @@ from ..cards.callback import CardCallback
 from ..data.opening import TrainingData
 from ..modeling import SASRecConfig, SASRecModel
 from .arguments import DataArguments, SASRecArguments, card_seeds, card_settings
+from .checkpoints import check_fits
 from .progress import heading, show_epochs
 from .saving import save_trained
 from .trainer import SELECT_ON_VALIDATION, RankingTrainer
@@ -91,6 +92,7 @@ def train_sasrec(
         callbacks=[CardCallback(dataset.facts, settings=card_settings(data, arguments), seeds=card_seeds(data))],
     )
     show_epochs(trainer)
+    check_fits(checkpoint, model)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         save_trained(as_saved(trainer), tokenizer, directory)

@@ -4,10 +4,13 @@ import json
 import shutil
 
 import pytest
+from safetensors.torch import save_file
+from torch import nn
 
 from e4srec_hf.data import make_demo_world
 from e4srec_hf.examples import train
 from e4srec_hf.training import fitted_start
+from e4srec_hf.training.checkpoints import check_fits
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +61,14 @@ def test_a_resumed_training_keeps_its_learning_rates(finished, tmp_path):
     with pytest.raises(ValueError, match=r"--head_learning_rate 0\.25: the training that is resumed keeps its own"):
         train.main([*flags, "--head_learning_rate", "0.25"])
     assert sorted(path.name for path in copy.iterdir()) == before
+
+
+def test_a_checkpoint_of_other_shapes_is_refused(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    check_fits(None, model)
+    check_fits(str(tmp_path), model)  # without weights there is nothing to compare
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    check_fits(str(tmp_path), model)
+    wider = nn.Sequential(nn.Linear(5, 2), nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"of a run with other settings: 0\.weight is \[2, 3\] there and \[2, 5\] now"):
+        check_fits(str(tmp_path), wider)
