@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
-from transformers import BitsAndBytesConfig, PretrainedConfig
+from torch import nn
+from transformers import AutoModel, BitsAndBytesConfig, PretrainedConfig
 from transformers.integrations.gguf import read_gguf_metadata
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_gguf_available
 
 #: The pickles that transformers reads and writes as safetensors.
@@ -47,6 +49,31 @@ def quantization(load_in_4bit: bool, load_in_8bit: bool, device: Any) -> dict[st
         else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
     )
     return {"quantization_config": config, "device_map": {"": device}}
+
+
+def check_width_for_4bit(config: PretrainedConfig, device: Any, setting: str = "load_in_4bit") -> None:
+    """Refuse a base whose layers bitsandbytes cannot divide into the blocks of 4 bits that it computes with on a CPU.
+
+    Args:
+        config: The config of the base, which is built without memory.
+        device: Where the base goes.
+        setting: What asks for 4 bits, in messages.
+
+    Raises:
+        ValueError: If a layer is too narrow; the message names it.
+    """
+    if torch.device(device).type != "cpu":
+        return
+    with torch.device("meta"):
+        base = AutoModel.from_config(config, trust_remote_code=False)
+    for name, layer in base.named_modules():
+        if isinstance(layer, nn.Linear | Conv1D):
+            inner, outer = layer.weight.shape if isinstance(layer, Conv1D) else reversed(layer.weight.shape)
+            if inner % 64 or outer % 32:
+                raise ValueError(
+                    f"{setting}: on a CPU a layer must go from a multiple of 64 to a multiple of 32, and {name} of the "
+                    f"base goes from {inner} to {outer}. Quantize to 8 bits, or not at all."
+                )
 
 
 def check_is_base(name: str | os.PathLike[str], **hub_arguments: Any) -> None:

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from ..base_models import check_is_base, quantization
+from ..base_models import check_is_base, check_width_for_4bit, quantization
 from ..files import CONFIG_NAME, MODEL_FILES, check_config, read_json
 from ..modeling.saving import TOKENIZER_FILES
 from .item_tokenizer import check_vocabulary, load_item_tokenizer
@@ -73,6 +73,8 @@ def load_saved_model(
     if base_model is not None:
         check_is_base(base_model, token=hub_arguments.get("token"))
     model = AutoModel.from_pretrained(name, trust_remote_code=False, **arguments, **hub_arguments)
+    if load_in_4bit:
+        check_width_for_4bit(model.base.config, device)
     check_vocabulary(tokenizer, model.config.vocab_size)
     return model if "quantization_config" in arguments else model.to(device)
 

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from ..base_models import check_is_base, check_weight_files, gguf_header, quantization
+from ..base_models import check_is_base, check_weight_files, check_width_for_4bit, gguf_header, quantization
 from ..data.item_texts import with_text
 from ..data.item_vectors import is_sasrec
 from ..errors import naming, one_line
@@ -57,7 +57,10 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
         return
     if arguments.base_model is None:
         check_base_layers(arguments, arguments.made_base_layers)
-        check_lora_modules(arguments, LlamaConfig(num_hidden_layers=1))
+        width = arguments.made_base_hidden_size
+        config: PretrainedConfig = LlamaConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=1)
+        check_lora_modules(arguments, config)
+        check_blocks(arguments, config)
         return
     check_exists(arguments.base_model, bare_names=True)
     try:
@@ -69,6 +72,7 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
         raise ValueError(f"--base_model {arguments.base_model} cannot be used: {error}") from error
     check_base_layers(arguments, config.get_text_config().num_hidden_layers)
     check_lora_modules(arguments, config)
+    check_blocks(arguments, config)
 
 
 def read_config(arguments: ModelArguments) -> PretrainedConfig:
@@ -125,6 +129,16 @@ def check_lora_modules(arguments: ModelArguments, config: PretrainedConfig) -> N
                 f"--lora_target_modules {wanted}: the base has no linear layer of this name. Names, not regular "
                 f"expressions, are taken: {', '.join(names)}."
             )
+
+
+def check_blocks(arguments: ModelArguments, config: PretrainedConfig) -> None:
+    """Refuse ``--load_in_4bit`` for a base that cannot be computed with then.
+
+    Raises:
+        ValueError: If a layer is too narrow.
+    """
+    if arguments.load_in_4bit:
+        check_width_for_4bit(config, PartialState().device, "--load_in_4bit")
 
 
 def find_base(arguments: ModelArguments, training: TrainingArguments) -> str:

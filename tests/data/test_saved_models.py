@@ -24,6 +24,12 @@ def test_a_saved_model_is_loaded_with_its_tokenizer(make_model, base_dir, item_t
     assert load_saved_model(tmp_path, tokenizer).config.model_type == "e4srec"
 
 
+def test_a_base_too_narrow_for_4_bits_is_named(make_model, base_dir, item_tokenizer, tmp_path):
+    save_trained(make_model(base_dir), item_tokenizer, tmp_path)
+    with pytest.raises(ValueError, match=r"load_in_4bit: on a CPU .* of the base goes from 32 to .* to 8 bits"):
+        load_saved_model(tmp_path, item_tokenizer, load_in_4bit=True, device="cpu")
+
+
 def test_a_language_model_is_named_as_a_base(base_dir):
     assert "holds a model of the type llama; expected e4srec or sasrec. A language model is the base" in refused(
         base_dir

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from e4srec_hf.training.adapter import adapter_settings, check_access
 from e4srec_hf.training.arguments import UsageError, parse_arguments
+from e4srec_hf.training.tiny_base import make_tiny_base
 
 
 def parsed(*flags):
@@ -34,6 +35,18 @@ def test_the_base_is_quantized_as_asked(flags, bits):
 def test_a_base_is_quantized_one_way():
     with pytest.raises(UsageError, match="--load_in_4bit and --load_in_8bit exclude each other"):
         parsed("--load_in_4bit", "--load_in_8bit")
+
+
+def test_a_base_too_narrow_for_4_bits_is_refused_before_anything_is_trained(base_dir, tmp_path):
+    wide = make_tiny_base(tmp_path / "wide", hidden_size=64, intermediate_size=96 * 2)
+    narrow = make_tiny_base(tmp_path / "narrow", hidden_size=64, intermediate_size=96)
+    cpu = ("--use_cpu", "true")
+    for base in (["--base_model", base_dir], ["--made_base_hidden_size", 32], ["--base_model", narrow]):
+        check_access(*parsed(*base, *cpu, "--load_in_8bit"))
+        with pytest.raises(ValueError, match=r"^--load_in_4bit: on a CPU .* of the base goes from (32|96) to"):
+            check_access(*parsed(*base, *cpu, "--load_in_4bit"))
+    for base in ([], ["--base_model", wide]):
+        check_access(*parsed(*base, *cpu, "--load_in_4bit"))
 
 
 @pytest.mark.parametrize("name", ["nosuch", ".*_proj", "proj", "layers"])
