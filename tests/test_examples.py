@@ -233,7 +233,7 @@ def test_titles_are_read_beside_the_item_vectors(log, tmp_path):
     save_dataset(world.sequences, tmp_path / "titled", titles=dict(list(world.titles.items())[:40]))
     flags = ["--output_dir", tmp_path / "out", *QUICK, "--item_text", "true", "--base_layers", "1"]
     refused = run("train", "--dataset", log / "log.txt", *flags, status=1)
-    assert f"--item_text true: {log / 'log.txt'} has no titles of its items." in refused
+    assert f"--item_text true: {log / 'log.txt'} has no titles that tell its items apart." in refused
     assert not (tmp_path / "out" / "sasrec" / "model.safetensors").exists()  # nothing was trained
     told = run("train", "--dataset", tmp_path / "titled", *flags)
     assert "Item vectors: 16 wide, and 16 of their titles beside them, which 40 of 50 items have." in told

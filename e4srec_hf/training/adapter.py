@@ -167,10 +167,10 @@ def check_titles(arguments: ModelArguments, data: str, titles: Mapping[str, str]
     Raises:
         ValueError: If the data set has not two titles that differ.
     """
-    if arguments.item_text and len(set(titles.values())) < 2:
+    if arguments.item_text and len({title.strip() for title in titles.values()} - {""}) < 2:
         raise ValueError(
-            f"--item_text true: {data} has no titles of its items. e4srec prepare takes them from --metadata or "
-            "--title-column."
+            f"--item_text true: {data} has no titles that tell its items apart. e4srec prepare takes them from "
+            "--metadata or --title-column."
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from e4srec_hf.training.adapter import adapter_settings, check_access
+from e4srec_hf.training.adapter import adapter_settings, check_access, check_titles
 from e4srec_hf.training.arguments import UsageError, parse_arguments
 from e4srec_hf.training.tiny_base import make_tiny_base
 
@@ -80,3 +80,20 @@ def test_item_vectors_in_another_format_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(ValueError, match="e4srec import-reference converts"):
         check_access(*parsed("--item_embeddings", tmp_path / name))
+
+
+def test_titles_need_a_tokenizer_of_the_base(base_dir, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(base_dir, base, ignore=shutil.ignore_patterns("tokenizer*"))
+    flags = ["--base_model", base, "--instruction", "", "--response", ""]
+    check_access(*parsed(*flags))
+    with pytest.raises(ValueError, match=r"--base_model .*base cannot be used"):
+        check_access(*parsed(*flags, "--item_text", "true"))
+
+
+@pytest.mark.parametrize("titles", [{}, {"a": "A"}, {"a": "A", "b": " "}, {"a": "A", "b": "A "}])
+def test_titles_that_tell_no_items_apart_are_refused_before_anything_is_trained(titles):
+    check_titles(parsed("--item_text", "true")[0], "log.txt", {"a": "A", "b": "B"})
+    check_titles(parsed()[0], "log.txt", titles)
+    with pytest.raises(ValueError, match=r"--item_text true: log\.txt has no titles that tell its items apart"):
+        check_titles(parsed("--item_text", "true")[0], "log.txt", titles)
