@@ -27,7 +27,6 @@ from e4srec_hf.training.arguments import card_seeds, card_settings, parse_argume
 from e4srec_hf.training.checkpoints import check_fits, find_checkpoints
 from e4srec_hf.training.data_size import settle
 from e4srec_hf.training.fitted_start import RATES, fit_start
-from e4srec_hf.training.outcome import not_told_apart
 from e4srec_hf.training.packed_reading import how_it_reads
 from e4srec_hf.training.progress import heading, say, show_epochs, warn
 from e4srec_hf.training.results import (
@@ -140,8 +139,6 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         save_sample(model, tokenizer, dataset.test[0], dataset.titles, output)
     saved = list(folders.values())[-1]
     say(f"\nSaved to {saved}")
-    for line in not_told_apart(validation):
-        say(f"\n{line}")
     for line in wrong.values():
         warn(line)
     if training.push_to_hub:

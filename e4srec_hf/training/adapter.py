@@ -57,8 +57,10 @@ def check_access(arguments: ModelArguments, training: TrainingArguments) -> None
         return
     if arguments.base_model is None:
         check_base_layers(arguments, arguments.made_base_layers)
-        width = arguments.made_base_hidden_size
-        config: PretrainedConfig = LlamaConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=1)
+        width, heads = arguments.made_base_hidden_size, arguments.made_base_heads
+        config: PretrainedConfig = LlamaConfig(
+            hidden_size=width, intermediate_size=4 * width, num_hidden_layers=1, num_attention_heads=heads
+        )
         check_lora_modules(arguments, config)
         check_blocks(arguments, config)
         return

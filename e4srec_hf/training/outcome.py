@@ -61,7 +61,7 @@ def shortfalls(
 ) -> dict[str, str]:
     """What went wrong with each model, in one line: its figures, the likely cause, and what to change.
 
-    A model is below a simpler one if it is below its 95% interval; see [`not_told_apart`] for less.
+    A model is below a simpler one if it is below its 95% interval. Inside of it, it is not told apart from it.
 
     Args:
         reports: Name to report on validation: ``popularity``, ``SASRec``, ``E4SRec``, those that there are.
@@ -78,10 +78,12 @@ def shortfalls(
     protocol = next(iter(reports.values())).protocol
     for name in (name for name in SIMPLER if name in reports or name in unranked):
         training = facts.get(name)
-        below = [
-            other for other in _better(name, reports) if _value(reports[name]) < reports[other].metrics[METRIC].low
-        ]
+        better = _better(name, reports)
+        below = [other for other in better if _value(reports[name]) < reports[other].metrics[METRIC].low]
+        level = [other for other in better if other not in below]
         problems = [f"is below {' and '.join(below)}"] if below else []
+        if level:
+            problems.append(f"is not above {' and '.join(level)}, nor told apart from {'them' if level[1:] else 'it'}")
         if name in unranked:
             problems.append("has scores that are NaN and cannot be ranked")
         elif reports[name].metrics[METRIC].low <= of_random_order:
@@ -89,7 +91,7 @@ def shortfalls(
         if training is not None and (broken := training.get("not_finite")) is not None:
             problems.append(f"had a loss that is not a number up to step {broken:,}")
         if problems:
-            shown = [name, *below] if name in reports else list(reports)
+            shown = [name, *better] if name in reports else list(reports)
             figures = ", ".join(f"{label} {_figures(reports[label])}" for label in shown)
             advice = (
                 "It was not trained in this run: does --item_embeddings name a model of this data set?"
@@ -98,17 +100,6 @@ def shortfalls(
             )
             found[name] = f"{name} {', and '.join(problems)}, on validation. NDCG@10: {figures}; {protocol}. {advice}"
     return found
-
-
-def not_told_apart(reports: Mapping[str, RankingReport]) -> list[str]:
-    """A line for each model that is below a simpler one by less than what chance explains: inside its interval."""
-    return [
-        f"On validation {name} is not above {other}, nor told apart from it: NDCG@10 {_figures(reports[name])} and "
-        f"{_figures(reports[other])}."
-        for name in SIMPLER
-        for other in _better(name, reports)
-        if _value(reports[name]) >= reports[other].metrics[METRIC].low
-    ]
 
 
 def _better(name: str, reports: Mapping[str, RankingReport]) -> list[str]:

@@ -47,6 +47,7 @@ def test_a_base_too_narrow_for_4_bits_is_refused_before_anything_is_trained(base
             check_access(*parsed(*base, *cpu, "--load_in_4bit"))
     for base in ([], ["--base_model", wide]):
         check_access(*parsed(*base, *cpu, "--load_in_4bit"))
+    check_access(*parsed("--made_base_hidden_size", 6, "--made_base_heads", 3))
 
 
 @pytest.mark.parametrize("name", ["nosuch", ".*_proj", "proj", "layers"])
