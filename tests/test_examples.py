@@ -161,6 +161,8 @@ def test_training_leaves_cards_of_both_models(trained, log):
     skew = json.loads((output / "evaluation.json").read_text())["popularity_skew"]
     assert list(skew["rows"]) == ["training data", "test targets", "SASRec", "E4SRec"]
     assert (facts["settings"]["made_base_hidden_size"], facts["settings"]["dataset"]) == (32, "log.txt")
+    of_sasrec = json.loads((output / "sasrec" / "training.json").read_text())["settings"]
+    assert of_sasrec["sasrec_batch_size"] == of_sasrec["per_device_train_batch_size"] == 8  # 80 users are few
     for folder, tag, figures in ((output, "e4srec", "E4SRec"), (output / "sasrec", "sasrec", "SASRec")):
         text = (folder / "README.md").read_text()
         data = ModelCard(text).data

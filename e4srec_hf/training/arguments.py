@@ -179,7 +179,9 @@ class SASRecArguments:
     sasrec_num_negatives: int = field(default=1, metadata={"help": "Negatives a target, for a loss that samples them."})
     sasrec_learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate."})
     sasrec_epochs: float = field(default=25, metadata={"help": "Epochs at most."})
-    sasrec_batch_size: int = field(default=128, metadata={"help": "Users a batch."})
+    sasrec_batch_size: int | None = field(
+        default=None, metadata={"help": "Users a batch. By default it follows from the data's size."}
+    )
     sasrec_weight_decay: float = field(default=0.0, metadata={"help": "Weight decay."})
     sasrec_shuffle_histories: float = field(default=0.0, metadata={"help": "As --shuffle_histories, for SASRec."})
     sasrec_patience: int | None = field(default=3, metadata={"help": "Epochs without improvement before it stops."})

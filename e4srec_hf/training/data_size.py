@@ -1,4 +1,4 @@
-"""Settings of the adapter that follow from the size of the data."""
+"""Settings that follow from the size of the data."""
 
 import dataclasses
 import math
@@ -10,11 +10,13 @@ from .arguments import ModelArguments
 
 #: Targets that a step has, about: few data are cut into more steps.
 TARGETS_A_STEP = (32, 256)
-#: Steps of an epoch that few data are cut into, as far as that goes.
+#: Steps of an epoch that few data are cut into, as far as that goes; of SASRec's too.
 STEPS_AN_EPOCH = 64
 #: Epochs are added until a training has so many steps.
 STEPS = 600
 EPOCHS = (3, 10)
+#: Users that a step of SASRec has: few users are cut into more steps.
+USERS_A_STEP = (8, 128)
 #: Share of the steps in which the learning rate rises.
 WARMUP = 0.1
 
@@ -34,6 +36,12 @@ def settings_for(users: int, targets: int, batches_a_step: int = 1, batch: int |
     steps = max(users / (batch * batches_a_step), 1.0)
     epochs = min(max(math.ceil(STEPS / steps), EPOCHS[0]), EPOCHS[1])
     return {"per_device_train_batch_size": batch, "num_train_epochs": float(epochs), "warmup_steps": WARMUP}
+
+
+def sasrec_batch_size(users: int, processes: int = 1) -> int:
+    """Users a batch of SASRec, on each of the processes."""
+    wanted = min(max(users / STEPS_AN_EPOCH, USERS_A_STEP[0]), USERS_A_STEP[1]) / processes
+    return 2 ** max(round(math.log2(wanted)), 0)
 
 
 def settle(

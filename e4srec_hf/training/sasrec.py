@@ -11,7 +11,8 @@ from ..data.opening import TrainingData
 from ..modeling import SASRecConfig, SASRecModel
 from .arguments import DataArguments, SASRecArguments, card_seeds, card_settings
 from .checkpoints import check_fits
-from .progress import heading, show_epochs
+from .data_size import sasrec_batch_size
+from .progress import heading, say, show_epochs
 from .saving import save_trained
 from .trainer import SELECT_ON_VALIDATION, RankingTrainer
 
@@ -50,6 +51,11 @@ def train_sasrec(
         Its folder: ``sasrec`` in the output folder.
     """
     heading("SASRec")
+    if arguments.sasrec_batch_size is None:
+        arguments.sasrec_batch_size = sasrec_batch_size(
+            len(dataset.train), training.world_size
+        )  # as the card is to say
+        say(f"For data of this size: --sasrec_batch_size {arguments.sasrec_batch_size}.")
     directory = str(Path(str(training.output_dir), "sasrec"))
     checkpointing: dict[str, Any] = {  # newer transformers have a second name for it
         name: False for name in ("gradient_checkpointing", "activation_checkpointing") if hasattr(training, name)

@@ -85,6 +85,7 @@ def test_a_recipe_says_all_that_its_figures_rest_on(config):
     """A change of the defaults does not change a recipe."""
     said = yaml.safe_load(config.read_text(encoding="utf-8"))
     start = {"projection_init", "head", "instruction", "response", "learning_rate", "item_dropout", "base_dropout"}
+    start |= {"sasrec_batch_size"}
     assert start | {*FROM_THE_DATA} <= said.keys()
 
 
@@ -103,7 +104,9 @@ def test_the_help_of_a_negated_flag_says_what_it_does():
 
 def test_the_help_says_what_follows_from_the_data():
     told = " ".join(make_parser().format_help().split())
-    assert told.count("By default it follows from the data's size.") == len(FROM_THE_DATA)
+    assert (
+        told.count("By default it follows from the data's size.") == len(FROM_THE_DATA) + 1
+    )  # and SASRec's batch size
 
 
 def test_a_base_that_is_trained_whole_learns_at_a_rate_of_its_own():

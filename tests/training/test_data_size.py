@@ -4,7 +4,7 @@ import pytest
 from transformers import TrainingArguments
 
 from e4srec_hf.training.arguments import parse_arguments
-from e4srec_hf.training.data_size import settings_for, settle
+from e4srec_hf.training.data_size import sasrec_batch_size, settings_for, settle
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,14 @@ def test_processes_share_a_step():
     alone, four = settings_for(22_363, 150_258), settings_for(22_363, 150_258, batches_a_step=4)
     assert four["per_device_train_batch_size"] * 4 == alone["per_device_train_batch_size"]
     assert four["num_train_epochs"] == alone["num_train_epochs"]
+
+
+@pytest.mark.parametrize(
+    ("users", "processes", "batch"),
+    [(22_363, 1, 128), (2_400, 1, 32), (1_090, 1, 16), (400, 1, 8), (3, 1, 8), (0, 1, 8), (22_363, 4, 32), (3, 64, 1)],
+)
+def test_few_users_are_cut_into_more_steps_of_sasrec(users, processes, batch):
+    assert sasrec_batch_size(users, processes) == batch
 
 
 def test_targets_are_counted_as_they_are_trained_on(tmp_path):
