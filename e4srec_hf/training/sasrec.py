@@ -51,10 +51,8 @@ def train_sasrec(
         Its folder: ``sasrec`` in the output folder.
     """
     heading("SASRec")
-    if arguments.sasrec_batch_size is None:
-        arguments.sasrec_batch_size = sasrec_batch_size(
-            len(dataset.train), training.world_size
-        )  # as the card is to say
+    if arguments.sasrec_batch_size is None:  # set in the arguments, so that the card says it
+        arguments.sasrec_batch_size = sasrec_batch_size(len(dataset.train), training.world_size)
         say(f"For data of this size: --sasrec_batch_size {arguments.sasrec_batch_size}.")
     directory = str(Path(str(training.output_dir), "sasrec"))
     checkpointing: dict[str, Any] = {  # newer transformers have a second name for it
