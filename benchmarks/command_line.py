@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument(
         *("--base-model", "--base_model"), type=Path, help="A pretrained base: a folder, or a GGUF file."
     )
+    parser.add_argument("--base-name", "--base_name", help="What the result calls it; by default the folder's name.")
     parser.add_argument("--seeds", type=int, default=seeds, help="How many; %(default)s by default.")
     parser.add_argument("--jobs", type=int, help="Runs at a time; by default one a core, and one on an accelerator.")
     parser.add_argument("--cache", type=Path, default=Path("outputs/quality"), help="Where runs are kept.")

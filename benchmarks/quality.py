@@ -97,9 +97,6 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         help="The recipe on the pretrained base and its twin; by default NAME-pretrained.yaml in examples/configs.",
     )
-    parser.add_argument(
-        *("--base-name", "--base_name"), help="What the table calls the base; by default the name of its folder."
-    )
     parser.add_argument("--negatives", help="Rank among these too: a file, a line a user: user negative …")
     parser.add_argument(
         "--models", help=f"Of these, by default all with a recipe that can be had: {', '.join(MODELS)}."

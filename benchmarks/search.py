@@ -1,6 +1,8 @@
 """Search for a recipe, on validation.
 
     python benchmarks/search.py --dataset Beauty.txt --search benchmarks/searches/beauty.yaml
+    python benchmarks/search.py --dataset Beauty.txt --search benchmarks/searches/beauty-pretrained.yaml \\
+        --base-model gemma-3-270m --base-name "Gemma 3 270M"
 
 The file gives the settings of train.py to start from, and a list of trials. A trial changes some of them: where it
 gives a list of values, all combinations are tried. No run of a search ranks a test target, and nothing here reads one.
@@ -68,7 +70,7 @@ def main() -> None:
     log = [log_entry(trial, finished[run.key]) for trial, run in runs]
     settings = argparse.Namespace(
         dataset=arguments.dataset,
-        base=arguments.base_model and described(arguments.base_model),
+        base=arguments.base_model and described(arguments.base_model, arguments.base_name),
         device=arguments.device,
         results=arguments.results,
         start=search["start"],

@@ -74,7 +74,6 @@ def parse_arguments() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, seeds=1)
-    parser.add_argument("--base-name", "--base_name", help="What the table calls the base of --base-model.")
     parser.add_argument("--families", default=",".join(FAMILIES), help="Of the small bases: %(default)s.")
     parser.add_argument("--grid", type=Path, default=GRID, help="YAML: what all trials have, and what to try.")
     arguments = parser.parse_args()
