@@ -1,7 +1,7 @@
-"""Search for a recipe, on validation.
+r"""Search for a recipe, on validation.
 
     python benchmarks/search.py --dataset Beauty.txt --search benchmarks/searches/beauty.yaml
-    python benchmarks/search.py --dataset Beauty.txt --search benchmarks/searches/beauty-pretrained.yaml \\
+    python benchmarks/search.py --dataset Beauty.txt --search benchmarks/searches/beauty-pretrained.yaml \
         --base-model gemma-3-270m --base-name "Gemma 3 270M"
 
 The file gives the settings of train.py to start from, and a list of trials. A trial changes some of them: where it
