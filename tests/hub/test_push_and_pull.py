@@ -1,88 +1,25 @@
 """Models on a Hub that the unmodified clients talk to over HTTP: push, load by id without the package, pull."""
 
 import json
-import re
 import shutil
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from safetensors.torch import load
-from transformers import AutoModel, AutoTokenizer, LlamaConfig, TrainingArguments
+from transformers import AutoModel, AutoTokenizer
 
-from e4srec_hf import E4SRecModel, SASRecConfig, SASRecModel
-from e4srec_hf.cards.facts import add_facts
-from e4srec_hf.cards.model_card import refresh_model_card
-from e4srec_hf.catalogue.items import remove_items
-from e4srec_hf.data import build_item_tokenizer, leave_one_out
-from e4srec_hf.evaluation.fingerprint import model_fingerprint
-from e4srec_hf.evaluation.metrics import metrics_with_intervals
-from e4srec_hf.evaluation.reports import RankingReport, load_reports, save_reports
+from e4srec_hf import SASRecConfig, SASRecModel
+from e4srec_hf.data import build_item_tokenizer
+from e4srec_hf.evaluation.reports import save_reports
 from e4srec_hf.hub import travelling_code
 from e4srec_hf.hub.pull import item_titles, pull
 from e4srec_hf.hub.push import push, push_folder
 from e4srec_hf.hub.verify import verify
 from e4srec_hf.training.saving import save_trained
-from e4srec_hf.training.trainer import RankingTrainer
 from tests.conftest import random_batch
-
-REPO = "org/e4srec-beauty"
-REPORTS = {"full": {"E4SRec": RankingReport(metrics_with_intervals([1.0, 3.0]), [1.0, 3.0], 2, 0, True, "all items")}}
-SKEW = {"top_k": 10, "exclude_seen": True, "n_users": 2, "of_users": 2, "heads": {"1%": 1}, "rows": {}}
-#: Loads by id, and prints the module of the class and the ten best items of a batch.
-RECOMMEND = textwrap.dedent(
-    """
-    import json, sys
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-    repo, revision, arguments = sys.argv[1], sys.argv[2] or None, json.loads(sys.argv[3])
-    arguments |= {"revision": revision}
-    AutoConfig.from_pretrained(repo, **arguments)
-    model = AutoModel.from_pretrained(repo, **arguments)
-    items = AutoTokenizer.from_pretrained(repo, **arguments)
-    history = items(["item 3", "item 7"], is_split_into_words=True, return_tensors="pt")
-    best = model.recommend(**history, top_k=10)
-    print(json.dumps([type(model).__module__, items.convert_ids_to_tokens(best.item_ids[0].tolist()),
-                      best.scores[0].tolist()]))
-    """
-)
-
-
-@pytest.fixture
-def base_on_hub(hub_here, base_dir):
-    """A base in a repo of its own."""
-    hub_here.commit("org/base", {file.name: file.read_bytes() for file in Path(base_dir).iterdir()})
-    return "org/base"
-
-
-@pytest.fixture
-def saved(make_model, base_on_hub, item_tokenizer, tmp_path):
-    """A model on a base of the Hub, and the folder it was saved to, with a card."""
-
-    def save(name="adapter", **config):
-        model = make_model(base_on_hub, **config)
-        save_trained(model, item_tokenizer, tmp_path / name)
-        return model, tmp_path / name
-
-    return save
-
-
-def recommend(hub, repo=REPO, revision="", package=False, **environment):
-    arguments = {} if package else {"trust_remote_code": True}
-    script = ("import e4srec_hf\n" if package else "") + RECOMMEND
-    done = hub.run_python(script, repo, revision, json.dumps(arguments), package=package, **environment)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def expected(model, items):
-    history = items(["item 3", "item 7"], is_split_into_words=True, return_tensors="pt")
-    best = model.recommend(**history, top_k=10)
-    return [items.convert_ids_to_tokens(best.item_ids[0].tolist()), best.scores[0].tolist()]
+from tests.hub.pushing import REPO, REPORTS, expected, recommend
 
 
 @pytest.mark.slow
@@ -269,75 +206,6 @@ def test_a_card_written_by_hand_keeps_what_it_says(saved, hub_here):
     assert 'AutoModel.from_pretrained("org/base")`.' in pushed
 
 
-def figures(hub, repo=REPO):
-    """The table of results on the card of a repo, and its ``evaluation.json``; ``None`` where there is none."""
-    files = hub.files(repo)
-    table = re.search(r"\| E4SRec \| .*", files["README.md"].decode())
-    return table and table[0], json.loads(files["evaluation.json"]) if "evaluation.json" in files else None
-
-
-def test_figures_stay_behind_when_the_model_has_changed(saved, hub_here, item_tokenizer):
-    model, directory = saved()
-    add_facts(directory, {"seeds": {"seed": 3}})
-    save_reports(REPORTS, directory, popularity_skew=SKEW)
-    refresh_model_card(directory, license="mit")
-    push(model, REPO)
-    table, content = figures(hub_here)
-    assert table is not None
-    assert content["fingerprint"] == model_fingerprint(model)
-    assert content["popularity_skew"] == SKEW
-    remove_items(model, item_tokenizer, ["item 3"])
-    push(model, REPO)
-    assert figures(hub_here) == (None, None)
-    card = hub_here.files(REPO)["README.md"].decode()
-    assert "1 item is retired" in card
-    assert "Popularity bias was not measured." in card
-    assert f'AutoModel.from_pretrained("{REPO}", trust_remote_code=True)' in card
-    assert ModelCard(card).data.license == "mit"
-    assert "training.json" in hub_here.files(REPO)
-    assert load_reports(directory) != {}  # of the model that is saved there still
-    save_trained(model, item_tokenizer, directory)
-    assert load_reports(directory) == {}
-    assert "1 item is retired" in (directory / "README.md").read_text()
-    assert "No figures" in (directory / "README.md").read_text()
-    push(model, REPO)
-    assert figures(hub_here) == (None, None)
-    save_reports(REPORTS, directory)
-    save_trained(model, item_tokenizer, directory)  # the same model again
-    assert load_reports(directory) != {}
-
-
-def test_figures_of_a_folder_stay_behind_when_other_weights_were_saved_there(saved, hub_here):
-    model, directory = saved()
-    save_reports(REPORTS, directory)
-    refresh_model_card(directory, license="mit")
-    with torch.no_grad():
-        model.score.weight.add_(1)
-    model.save_pretrained(directory)  # which knows nothing of the card
-    before = (directory / "README.md").read_bytes(), (directory / "evaluation.json").read_bytes()
-    push_folder(directory, REPO)
-    assert figures(hub_here) == (None, None)
-    assert ModelCard(hub_here.files(REPO)["README.md"].decode()).data.license == "mit"
-    assert ((directory / "README.md").read_bytes(), (directory / "evaluation.json").read_bytes()) == before
-
-
-def test_figures_go_along_in_another_dtype_and_come_back_with_the_loaded_model(saved, hub_here):
-    model, directory = saved()
-    save_reports(REPORTS, directory)
-    refresh_model_card(directory)
-    push(model, REPO, dtype=torch.bfloat16)
-    table, content = figures(hub_here)
-    assert table is not None
-    loaded = AutoModel.from_pretrained(REPO)
-    assert content["fingerprint"] == model_fingerprint(loaded) != model_fingerprint(model)
-    push(loaded, "org/copy")
-    assert figures(hub_here, "org/copy") == (table, content)
-    with torch.no_grad():
-        loaded.score.weight[3, 3] += 1
-    push(loaded, "org/copy")
-    assert figures(hub_here, "org/copy") == (None, None)
-
-
 def test_a_pull_request_leaves_the_branch_as_it_is(saved, hub_here):
     model, _ = saved()
     push(model, REPO)
@@ -426,25 +294,6 @@ def test_a_sasrec_is_pushed_and_loaded_by_id(hub_here, item_tokenizer, tmp_path)
     assert torch.equal(loaded(ids[2:], mask[2:]).logits, model(ids[2:], mask[2:]).logits)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("head", "size"), [("tied", 49_029_264), ("linear", 147_652_760)])
-def test_an_adapter_of_a_seven_billion_base_is_small(head, size, tmp_path):
-    """Llama-2-7B in bfloat16, without its weights; Amazon Beauty's catalogue; LoRA r 16 on the MLP."""
-    with torch.device("meta"):
-        base = AutoModel.from_config(
-            LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32)
-        )
-    model = E4SRecModel.from_base(base, torch.zeros(12_103, 64), instruction="", response="", head=head)
-    base_bytes = sum(2 * weight.numel() for name, weight in model.base.named_parameters() if ".lora_" not in name)
-    state = model.state_dict()
-    weights = {name: torch.zeros(state[name].shape, dtype=torch.bfloat16) for name in model.saved_keys()}
-    model.save_pretrained(tmp_path, state_dict=weights)
-    pushed = sum(file.stat().st_size for file in tmp_path.iterdir())
-    print(f"{head} head: {pushed:,} bytes are pushed, {pushed / base_bytes:.2%} of the base's {base_bytes:,}")
-    assert (tmp_path / "model.safetensors").stat().st_size == size
-    assert head == "linear" or pushed < 0.005 * base_bytes
-
-
 def test_weights_may_be_sent_in_bfloat16(saved, hub_here):
     model, directory = saved()
     push_folder(directory, REPO)
@@ -455,64 +304,3 @@ def test_weights_may_be_sent_in_bfloat16(saved, hub_here):
     assert loaded.score.weight.dtype == torch.float32
     torch.testing.assert_close(loaded(*random_batch()).logits, model(*random_batch()).logits, rtol=0.1, atol=0.1)
     assert verify("org/half").passed
-
-
-@pytest.mark.slow
-def test_the_demo_is_trained_pushed_and_recommends_the_same_without_the_package(hub_here, tmp_path):
-    train = Path(__file__).parents[2] / "examples" / "train.py"
-    fewer = ["--num_train_epochs", "1", "--sasrec_epochs", "2"]
-    push = ["--push_to_hub", "true", "--hub_model_id", "org/e4srec-demo", "--output_dir", str(tmp_path / "demo")]
-    done = subprocess.run(
-        [sys.executable, str(train), *fewer, *push],
-        env=hub_here.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    sample = json.loads((tmp_path / "demo" / "sample_recommendations.json").read_text())
-    first = hub_here.api.model_info("org/e4srec-demo").sha
-    script = RECOMMEND.replace('["item 3", "item 7"]', "json.loads(sys.argv[4])")
-
-    def recommended(revision="", **environment):
-        arguments = json.dumps({"trust_remote_code": True}), json.dumps(sample["history"])
-        done = hub_here.run_python(script, "org/e4srec-demo", revision, *arguments, package=False, **environment)
-        return json.loads(done.stdout.splitlines()[-1])[1]
-
-    assert recommended() == sample["recommended"]
-    hub_here.commit("org/e4srec-demo", {"model.safetensors": b"a later push that went wrong"})
-    assert recommended(first) == sample["recommended"]
-    assert recommended(first, HF_HUB_OFFLINE="1") == sample["recommended"]
-    assert verify("org/e4srec-demo", revision=first).passed
-
-
-@pytest.mark.slow
-def test_the_trainer_pushes_once_and_only_at_the_end(
-    make_model, base_on_hub, item_tokenizer, raw_ids, hub_here, tmp_path
-):
-    histories = [[raw_ids[(user + step) % 30] for step in range(6)] for user in range(12)]
-    sequences = Dataset.from_dict({"user_id": [f"u{user}" for user in range(12)], "item_ids": histories})
-    splits = leave_one_out(sequences)
-    trainer = RankingTrainer(
-        make_model(base_on_hub),
-        TrainingArguments(
-            str(tmp_path / "run"),
-            push_to_hub=True,
-            hub_model_id=REPO,
-            save_strategy="epoch",
-            num_train_epochs=2,
-            report_to=[],
-            use_cpu=True,
-        ),
-        tokenizer=item_tokenizer,
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-    )
-    trainer.train()
-    assert ("model", REPO) not in hub_here.store.repos
-    trainer.push_to_hub()
-    assert len(hub_here.api.list_repo_commits(REPO)) == 2
-    assert not [name for name in hub_here.files(REPO) if name.endswith((".bin", ".pt"))]
-    loaded = AutoModel.from_pretrained(REPO)
-    trained = trainer.model.eval()
-    assert torch.equal(loaded(*random_batch()).logits, trained(*random_batch()).logits)
