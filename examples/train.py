@@ -25,7 +25,7 @@ from e4srec_hf.terminal import bars_only_on_terminals
 from e4srec_hf.training.adapter import adapter_settings, check_access, check_titles, find_base, read_titles
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
 from e4srec_hf.training.checkpoints import check_fits, find_checkpoints
-from e4srec_hf.training.data_size import settle
+from e4srec_hf.training.data_size import head_for, settle
 from e4srec_hf.training.fitted_start import RATES, fit_start
 from e4srec_hf.training.packed_reading import how_it_reads
 from e4srec_hf.training.progress import heading, say, show_epochs, warn
@@ -77,6 +77,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         base = find_base(adapter, training)
         with naming(item_vectors):
             vectors = load_item_embeddings(item_vectors, tokenizer)
+        adapter.head = adapter.head or head_for(len(dataset.items))
         opened: Any = base
         if adapter.item_text:
             with naming(base):

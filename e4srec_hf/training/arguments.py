@@ -22,6 +22,8 @@ DEMO_RECIPE = _RECIPES / "demo.yaml"
 LEARNING_RATE = 3e-3
 #: The same for a base that is trained whole, as in the recipes: docs/quality.md.
 LEARNING_RATE_OF_A_WHOLE_BASE = 5e-4
+#: With more items a head with a row for each would be large beside the rest of the adapter.
+MOST_ITEMS_OF_A_LINEAR_HEAD = 50_000
 #: Settings of the adapter that follow from the data's size where they are not given.
 FROM_THE_DATA = ("num_train_epochs", "per_device_train_batch_size", "warmup_steps")
 
@@ -125,12 +127,13 @@ class ModelArguments:
     head_learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": "Highest learning rate of the head. By default a thousandth of the size of its weights where "
+            "help": "Highest learning rate of the head. By default one that follows from the base's states where "
             "--projection_init is fitted, or else --learning_rate."
         },
     )
     projection_learning_rate: float | None = field(
-        default=None, metadata={"help": "As --head_learning_rate, for the input projection."}
+        default=None,
+        metadata={"help": "As --head_learning_rate, for the input projection: a thousandth of its weights' size."},
     )
     item_dropout: float = field(default=0.2, metadata={"help": "Dropout on the item vectors that the base reads."})
     base_dropout: float = field(default=0.2, metadata={"help": "Dropout on what each layer of the base adds."})
@@ -139,7 +142,14 @@ class ModelArguments:
         default="", metadata={"help": "Prompt text after the items. Without one, the last item's own state is read."}
     )
     max_history: int = field(default=50, metadata={"help": "Items before a target that the models see."})
-    head: str = field(default="tied", metadata={"help": "Scoring head.", "choices": ["linear", "tied"]})
+    head: str | None = field(
+        default=None,
+        metadata={
+            "help": "Scoring head: a row for each item, or the item vectors. By default linear up to "
+            f"{MOST_ITEMS_OF_A_LINEAR_HEAD:,} items and tied above.",
+            "choices": ["linear", "tied"],
+        },
+    )
     tuning: str = field(default="lora", metadata={"help": "What is trained of the base.", "choices": ["lora", "full"]})
     lora_r: int = field(default=PAPER_LORA["r"], metadata={"help": "LoRA rank."})
     lora_alpha: int = field(default=PAPER_LORA["lora_alpha"], metadata={"help": "LoRA alpha."})

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from .arguments import ModelArguments
+from .arguments import MOST_ITEMS_OF_A_LINEAR_HEAD, ModelArguments
 
 #: Targets that a step has, about: few data are cut into more steps.
 TARGETS_A_STEP = (32, 256)
@@ -36,6 +36,11 @@ def settings_for(users: int, targets: int, batches_a_step: int = 1, batch: int |
     steps = max(users / (batch * batches_a_step), 1.0)
     epochs = min(max(math.ceil(STEPS / steps), EPOCHS[0]), EPOCHS[1])
     return {"per_device_train_batch_size": batch, "num_train_epochs": float(epochs), "warmup_steps": WARMUP}
+
+
+def head_for(items: int) -> str:
+    """The scoring head for a catalogue of so many items."""
+    return "linear" if items <= MOST_ITEMS_OF_A_LINEAR_HEAD else "tied"
 
 
 def sasrec_batch_size(users: int, processes: int = 1) -> int:

@@ -89,7 +89,7 @@ def _fit_to_sasrec(
         sasrec.item_embeddings.weight = nn.Parameter(own, requires_grad=False)
         fit = start_from_sasrec(model, sasrec, rows, tokenizer, validation=dataset.validation, seed=training.seed)
         say(f"The head starts from SASRec: the states of the base explain {fit.r2_held_out:.0%} of its states.")
-        rates = [rates_of_parts(model)]
+        rates = [rates_of_parts(model, fit)]
     broadcast_object_list(rates)
     broadcast([parameter.data for part in (model.input_proj, model.score) for parameter in part.parameters()])
     return rates[0]

@@ -25,8 +25,10 @@ LENGTH = 1.0
 SIZES = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0]
 #: Targets that choose the size, at most.
 TARGETS_TO_CHOOSE = 1000
-#: Share of the root mean square of their weights by which head and projection may change in a step of Adam.
-RELATIVE_RATE = 1e-3
+#: By how much a step of Adam may move a score, if the state is one standard deviation from the mean in each dimension.
+HEAD_STEP = 0.04
+#: Share of the root mean square of its weights by which the input projection may change in a step.
+PROJECTION_STEP = 1e-3
 #: Penalties that are tried, in mean squares of a dimension of the base's states.
 PENALTIES = [10.0**power for power in range(-6, 2)]
 #: Targets whose states are fitted, for each dimension of a state, and at least.
@@ -48,6 +50,7 @@ class StartFit(NamedTuple):
         r2_held_out: Fraction of the squares of SASRec's states that it explains there.
         length: Mean length of the lifted item vectors.
         size: By how much the first scores were multiplied for the least loss on validation; 1 where there was none.
+        spread: Sum over the dimensions of the standard deviation of the base's states.
     """
 
     n_targets: int
@@ -55,6 +58,7 @@ class StartFit(NamedTuple):
     r2_held_out: float
     length: float
     size: float
+    spread: float
 
 
 @torch.no_grad()
@@ -115,7 +119,7 @@ def start_from_sasrec(
     model.score.weight[: len(start)] = start
     size = 1.0 if validation is None or not len(validation) else best_size(model, validation, tokenizer)
     model.score.weight.mul_(size)
-    return StartFit(fitted.n, best, r2, lifted, size)
+    return StartFit(fitted.n, best, r2, lifted, size, fitted.spread())
 
 
 @torch.no_grad()
@@ -135,17 +139,25 @@ def best_size(model: Any, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> 
     return SIZES[int(losses.argmin())]
 
 
-def rates_of_parts(model: Any) -> dict[str, float]:
-    """Learning rates for input projection and head of a fresh model, in proportion to the size of their weights.
+def rates_of_parts(model: Any, fit: StartFit) -> dict[str, float]:
+    """Learning rates for input projection and head after `start_from_sasrec`.
 
-    Adam moves each weight by about its rate, whatever the gradient is. So small weights need a small one: those of a
-    head are the smaller, the larger the states of its base are.
+    Adam moves each weight by about its rate, whatever the gradient is. A score is a sum over the dimensions of a
+    state: the more the states of a base vary, the smaller the rate of the head must be for equal steps of the scores.
+    In a tied head the item vectors come in too. The rate of the projection is in proportion to the size of its weights.
+
+    Args:
+        model: The model.
+        fit: What `start_from_sasrec` returned for it.
 
     Returns:
         Name of the part to its rate, as `RankingTrainer` takes them.
     """
-    parts = {"score": model.score, "input_proj": model.input_proj}
-    return {name: RELATIVE_RATE * float(part.weight.detach().square().mean().sqrt()) for name, part in parts.items()}
+    factor = 1.0
+    if model.config.head == "tied":
+        factor = float(model.item_embeddings.weight[FIRST_ITEM_ID:].detach().abs().sum(dim=1).mean())
+    size = float(model.input_proj.weight.detach().square().mean().sqrt())
+    return {"score": HEAD_STEP / (factor * fit.spread), "input_proj": PROJECTION_STEP * size}
 
 
 @torch.no_grad()
@@ -195,25 +207,31 @@ class _Moments:
 
     def __init__(self) -> None:
         self.n = 0
-        self.inner = self.cross = self.outer = torch.zeros((), dtype=torch.float64)
+        self.total = self.inner = self.cross = self.outer = torch.zeros((), dtype=torch.float64)
 
     def add(self, states: Tensor, wanted: Tensor) -> None:
         """Add ``(targets, hidden)`` states and the ``(targets, width)`` vectors to predict."""
         states, wanted = states.detach().cpu().double(), wanted.detach().cpu().double()
         self.n += len(states)
+        self.total = self.total + states.sum(dim=0)  # (hidden,)
         self.inner = self.inner + states.T @ states  # (hidden, hidden)
         self.cross = self.cross + states.T @ wanted  # (hidden, width)
         self.outer = self.outer + wanted.square().sum()
 
     def merge(self, other: "_Moments") -> None:
         """Add the sums of another."""
-        self.n, self.inner = self.n + other.n, self.inner + other.inner
+        self.n, self.total, self.inner = self.n + other.n, self.total + other.total, self.inner + other.inner
         self.cross, self.outer = self.cross + other.cross, self.outer + other.outer
 
     def ridge(self, penalty: float) -> Tensor:
         """``(hidden, width)`` map with the least squared error and, in mean squares of a dimension, ``penalty``."""
         identity = torch.eye(len(self.inner), dtype=torch.float64)
         return torch.linalg.solve(self.inner + penalty * self.inner.diagonal().mean() * identity, self.cross)
+
+    def spread(self) -> float:
+        """Sum over the dimensions of the standard deviation of the states."""
+        variance = self.inner.diagonal() / self.n - (self.total / self.n).square()
+        return float(variance.clamp_min(0).sqrt().sum())
 
     def squared_error(self, solution: Tensor) -> float:
         """Sum of the squared errors of a ``(hidden, width)`` map."""

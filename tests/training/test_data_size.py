@@ -4,7 +4,7 @@ import pytest
 from transformers import TrainingArguments
 
 from e4srec_hf.training.arguments import parse_arguments
-from e4srec_hf.training.data_size import sasrec_batch_size, settings_for, settle
+from e4srec_hf.training.data_size import head_for, sasrec_batch_size, settings_for, settle
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,10 @@ def test_processes_share_a_step():
 )
 def test_few_users_are_cut_into_more_steps_of_sasrec(users, processes, batch):
     assert sasrec_batch_size(users, processes) == batch
+
+
+def test_a_large_catalogue_gets_a_head_that_is_small():
+    assert [head_for(items) for items in (2, 50_000, 50_001, 10_000_000)] == ["linear", "linear", "tied", "tied"]
 
 
 def test_targets_are_counted_as_they_are_trained_on(tmp_path):

@@ -162,10 +162,28 @@ def test_too_few_histories_are_refused(make_base, text_tokenizer, item_tokenizer
             start_from_sasrec(model, sasrec, Dataset.from_dict({"item_ids": rows}), item_tokenizer)
 
 
+@pytest.mark.parametrize("head", ["linear", "tied"])
+@torch.no_grad()
+def test_a_step_of_the_head_moves_a_score_equally_far_on_every_base(
+    make_base, text_tokenizer, item_tokenizer, sasrec, rows, head
+):
+    model = fresh(make_base, text_tokenizer, sasrec, head=head)
+    fit = start_from_sasrec(model, sasrec, rows, item_tokenizer)
+    states = states_one_by_one(model, sasrec, rows, item_tokenizer)[0]
+    deviations = states.std(dim=0, correction=0).float()
+    assert fit.spread == pytest.approx(float(deviations.sum()), rel=1e-3)
+    rate = rates_of_parts(model, fit)["score"]
+    moved = torch.full_like(model.score.weight, rate) @ deviations  # a step of Adam, in the direction that moves most
+    if head == "tied":
+        moved = model.item_embeddings.weight[2:].abs() @ moved
+    assert float(moved.mean()) == pytest.approx(0.04, rel=1e-3)
+
+
 def test_parts_learn_at_rates_of_their_own(make_base, text_tokenizer, item_tokenizer, sasrec, rows, tmp_path):
     model = fresh(make_base, text_tokenizer, sasrec, train_item_embeddings=True)
-    rates = rates_of_parts(model)
-    assert rates["score"] == pytest.approx(1e-3 * float(model.score.weight.square().mean().sqrt()))
+    fit = start_from_sasrec(model, sasrec, rows, item_tokenizer)
+    rates = rates_of_parts(model, fit)
+    assert rates["input_proj"] == pytest.approx(1e-3 * float(model.input_proj.weight.square().mean().sqrt()))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     arguments = TrainingArguments(
         str(tmp_path), learning_rate=1e-2, max_steps=1, lr_scheduler_type="constant", max_grad_norm=0, report_to="none"
