@@ -37,6 +37,7 @@ from tests.cli.running import run_both
 EXAMPLES = Path(train.__file__).parent
 QUICK = [
     *("--sasrec_epochs", "2", "--num_train_epochs", "1", "--made_base_hidden_size", "32", "--use_cpu", "true"),
+    *("--tuning", "lora"),
     *("--disable_tqdm", "true", "--learning_rate", "3e-3", "--sasrec_hidden_size", "16"),
 ]
 

@@ -150,7 +150,14 @@ class ModelArguments:
             "choices": ["linear", "tied"],
         },
     )
-    tuning: str = field(default="lora", metadata={"help": "What is trained of the base.", "choices": ["lora", "full"]})
+    tuning: str | None = field(
+        default=None,
+        metadata={
+            "help": "What is trained of the base. By default lora, and full where the base is made: its random weights "
+            "are not worth keeping.",
+            "choices": ["lora", "full"],
+        },
+    )
     lora_r: int = field(default=PAPER_LORA["r"], metadata={"help": "LoRA rank."})
     lora_alpha: int = field(default=PAPER_LORA["lora_alpha"], metadata={"help": "LoRA alpha."})
     lora_dropout: float = field(default=PAPER_LORA["lora_dropout"], metadata={"help": "LoRA dropout."})
@@ -231,6 +238,9 @@ def parse_arguments(
             or f"what is {' '.join(unknown)} meant for? Only flags are taken."
         )
     given = {flag.partition("=")[0].lstrip("-").replace("-", "_") for flag in flags if flag.startswith("--")}
+    if model.tuning is None:
+        of_lora = any(name.startswith(("lora_", "load_in_")) for name in given)
+        model.tuning = "full" if model.base_model is None and not of_lora else "lora"
     if model.tuning == "full" and "learning_rate" not in given:
         training.learning_rate = LEARNING_RATE_OF_A_WHOLE_BASE
     model.from_the_data = tuple(name for name in FROM_THE_DATA if name not in given)

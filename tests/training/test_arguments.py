@@ -62,13 +62,25 @@ def chosen(*flags):
     return training.learning_rate, model.projection_init, model.response
 
 
-@pytest.mark.parametrize("base", [[], ["--base_model=org/base"], ["--base-model", "org/base"]])
-def test_a_base_has_the_same_defaults_whether_it_is_given_or_made(base, tmp_path):
-    assert chosen("--dataset", "log.txt", *base) == (3e-3, "fitted", "")
-    assert chosen("--dataset", "log.txt", *base, "--response", "Next:") == (3e-3, "fitted", "Next:")
+def test_a_base_that_is_given_gets_lora_and_one_that_is_made_is_trained_whole():
+    def tuning(*flags):
+        _, model, _, training = parse_arguments(["--use_cpu", "true", "--dataset", "log.txt", *flags])
+        return model.tuning, training.learning_rate
+
+    assert tuning() == ("full", 5e-4)
+    assert tuning("--base_model=org/base") == tuning("--base-model", "org/base") == ("lora", 3e-3)
+    for of_lora in (["--lora_r", "4"], ["--load-in-8bit", "true"], ["--tuning", "lora"]):
+        assert tuning(*of_lora) == ("lora", 3e-3)
+    assert tuning("--base_model", "org/base", "--tuning", "full") == ("full", 5e-4)
+
+
+def test_all_else_is_the_same_whether_the_base_is_given_or_made(tmp_path):
+    for base in ([], ["--base_model=org/base"]):
+        assert chosen("--dataset", "log.txt", *base)[1:] == ("fitted", "")
+        assert chosen("--dataset", "log.txt", *base, "--response", "Next:")[1:] == ("fitted", "Next:")
     config = tmp_path / "settings.yaml"
     config.write_text("learning_rate: 1e-4\nprojection-init: random\n")
-    assert chosen("--config", str(config), *base) == (1e-4, "random", "")
+    assert chosen("--config", str(config)) == (1e-4, "random", "")
 
 
 def test_what_follows_from_the_data_is_what_was_not_given(tmp_path):
@@ -85,7 +97,7 @@ def test_a_recipe_says_all_that_its_figures_rest_on(config):
     """A change of the defaults does not change a recipe."""
     said = yaml.safe_load(config.read_text(encoding="utf-8"))
     start = {"projection_init", "head", "instruction", "response", "learning_rate", "item_dropout", "base_dropout"}
-    start |= {"sasrec_batch_size"}
+    start |= {"tuning", "sasrec_batch_size"}
     assert start | {*FROM_THE_DATA} <= said.keys()
 
 

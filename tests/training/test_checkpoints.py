@@ -23,6 +23,7 @@ def finished(tmp_path_factory):
     flags = [
         *("--dataset", str(folder / "log.txt"), "--output_dir", str(folder / "out"), "--rank_test", "false"),
         *("--sasrec_epochs", "2", "--sasrec_hidden_size", "16", "--made_base_hidden_size", "32", "--use_cpu", "true"),
+        *("--tuning", "lora"),
         *("--num_train_epochs", "2", "--save_total_limit", "5", "--disable_tqdm", "true"),
     ]
     train.main(flags)
