@@ -24,7 +24,7 @@ from e4srec_hf.hub import push_folder
 from e4srec_hf.terminal import bars_only_on_terminals
 from e4srec_hf.training.adapter import adapter_settings, check_access, check_titles, find_base, read_titles
 from e4srec_hf.training.arguments import card_seeds, card_settings, parse_arguments
-from e4srec_hf.training.checkpoints import check_fits, find_checkpoints
+from e4srec_hf.training.checkpoints import check_fits, check_keeps, find_checkpoints
 from e4srec_hf.training.data_size import head_for, settle
 from e4srec_hf.training.fitted_start import RATES, fit_start
 from e4srec_hf.training.packed_reading import how_it_reads
@@ -59,7 +59,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
     tokenizer = build_item_tokenizer(dataset.items)  # a token for each item
     tests = targets_to_rank(data, dataset, tokenizer)
 
-    item_vectors = adapter.item_embeddings or finished_sasrec(training, checkpoints["e4srec"])
+    item_vectors = adapter.item_embeddings or finished_sasrec(sasrec, training, checkpoints["e4srec"])
     if item_vectors is None:
         item_vectors = train_sasrec(
             sasrec,
@@ -116,6 +116,7 @@ def main(argv: list[str], prog: str = "train.py") -> None:
             say(from_the_data)
         show_epochs(trainer)
         check_fits(checkpoint, recommender)
+        check_keeps(checkpoint, training, "E4SRec")
         trainer.train(resume_from_checkpoint=checkpoint)
         model = as_saved(trainer)
     if not PartialState().is_main_process:

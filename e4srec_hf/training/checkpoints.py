@@ -13,13 +13,17 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 
 from ..files import read_json, write_json
 from ..modeling.saving import WEIGHTS_NAME
+from .outcome import FLAGS
 
-#: Learning rates of parts of the model, in a checkpoint.
-RATES_NAME = "learning_rates.json"
+#: What a training that is resumed keeps, in a checkpoint.
+RECORD_NAME = "kept_settings.json"
 
 
-class RecordLearningRates(TrainerCallback):
-    """Writes the learning rates of parts of a model into each checkpoint: they follow from the weights of the start.
+class RecordSettings(TrainerCallback):
+    """Writes into each checkpoint the settings that a training which goes on from it keeps.
+
+    The state of the scheduler holds the learning rates, and the steps that were made count rows. The rates of parts of
+    a model follow from the weights of its start, which a checkpoint does not have.
 
     Args:
         rates: Name of the part to its rate.
@@ -32,13 +36,25 @@ class RecordLearningRates(TrainerCallback):
         """Write them, in the main process."""
         if state.is_world_process_zero:
             checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            write_json(Path(str(args.output_dir), checkpoint, RATES_NAME), self.rates)
+            kept = {
+                "learning_rate": args.learning_rate,
+                "rows_a_step": _rows_a_step(args),
+                "rates_of_parts": self.rates,
+            }
+            write_json(Path(str(args.output_dir), checkpoint, RECORD_NAME), kept)
 
 
 def recorded_rates(checkpoint: str) -> dict[str, float] | None:
-    """The learning rates that were recorded in a checkpoint; ``None`` if none were."""
-    file = Path(checkpoint, RATES_NAME)
-    return read_json(file) if file.is_file() else None
+    """The learning rates of parts that were recorded in a checkpoint; ``None`` if none were."""
+    return _recorded(checkpoint).get("rates_of_parts")
+
+
+def _recorded(checkpoint: str) -> dict[str, Any]:
+    return read_json(Path(checkpoint, RECORD_NAME))
+
+
+def _rows_a_step(args: TrainingArguments) -> int:
+    return args.train_batch_size * args.world_size * args.gradient_accumulation_steps
 
 
 def find_checkpoints(training: TrainingArguments, *, overwrite: bool = False) -> dict[str, str | None]:
@@ -71,6 +87,32 @@ def find_checkpoints(training: TrainingArguments, *, overwrite: bool = False) ->
             "them with --overwrite true, or choose another --output_dir."
         )
     return found
+
+
+def check_keeps(checkpoint: str | None, training: TrainingArguments, name: str) -> None:
+    """Refuse settings that a training which goes on from a checkpoint would not follow.
+
+    Args:
+        checkpoint: The checkpoint, if there is one.
+        training: The arguments of the training that goes on.
+        name: What is trained, ``"E4SRec"`` or ``"SASRec"``: its flags are named.
+
+    Raises:
+        ValueError: If the learning rate, or how many rows a step has, is another than it was.
+    """
+    kept = {} if checkpoint is None else _recorded(checkpoint)
+    rate_flag, _, batch_flag, _ = FLAGS[name]
+    rate, rows = kept.get("learning_rate"), kept.get("rows_a_step")
+    if rate is not None and rate != training.learning_rate:
+        raise ValueError(
+            f"{rate_flag} {training.learning_rate:g}: the training that is resumed keeps its own. Give {rate_flag} "
+            f"{rate:g}."
+        )
+    if rows is not None and rows != _rows_a_step(training) and not training.auto_find_batch_size:
+        raise ValueError(
+            f"{batch_flag} {training.per_device_train_batch_size}: a step would have {_rows_a_step(training)} rows, "
+            f"and has {rows} in the training that is resumed. Give the settings of that run, on as many processes."
+        )
 
 
 def check_fits(checkpoint: str | None, model: nn.Module) -> None:

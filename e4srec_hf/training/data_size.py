@@ -25,7 +25,7 @@ def settings_for(users: int, targets: int, batches_a_step: int = 1, batch: int |
     """Batch size, epochs and warm-up for a data set.
 
     Args:
-        users: How many there are to train on.
+        users: How many there are to train on, or rows that they are cut into.
         targets: How many targets they have in an epoch.
         batches_a_step: Of all processes, and of gradient accumulation.
         batch: The batch size, if it is given; epochs follow from it.
@@ -62,11 +62,14 @@ def settle(
     """
     if not adapter.from_the_data:
         return training, ""
-    most = math.inf if all_targets else min(adapter.max_targets or adapter.max_history, adapter.max_history)
+    longest = adapter.max_history
     lengths = [len(items) for items in rows["item_ids"]]
+    if all_targets:  # as `cut_into_segments` cuts them
+        lengths = [min(end, longest) for length in lengths for end in range(length, 0, -longest)]
+    most = min(adapter.max_targets or longest, longest)
     batches = training.world_size * training.gradient_accumulation_steps
     batch = None if "per_device_train_batch_size" in adapter.from_the_data else training.per_device_train_batch_size
-    found = settings_for(len(lengths), int(sum(min(length, most) for length in lengths)), batches, batch)
+    found = settings_for(len(lengths), sum(min(length, most) for length in lengths), batches, batch)
     chosen = {name: value for name, value in found.items() if name in adapter.from_the_data}
     if training.max_steps > 0:
         chosen.pop("num_train_epochs", None)

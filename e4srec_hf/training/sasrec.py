@@ -8,9 +8,10 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from ..cards.callback import CardCallback
 from ..data.opening import TrainingData
+from ..files import TRAINING_NAME, read_json
 from ..modeling import SASRecConfig, SASRecModel
 from .arguments import DataArguments, SASRecArguments, card_seeds, card_settings
-from .checkpoints import check_fits
+from .checkpoints import check_fits, check_keeps
 from .data_size import sasrec_batch_size
 from .progress import heading, say, show_epochs
 from .saving import save_trained
@@ -22,15 +23,20 @@ def as_saved(trainer: RankingTrainer) -> Any:
     return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 
-def finished_sasrec(training: TrainingArguments, checkpoint: str | None) -> str | None:
+def finished_sasrec(arguments: SASRecArguments, training: TrainingArguments, checkpoint: str | None) -> str | None:
     """The SASRec that a training which is resumed has finished; ``None`` if it is to be trained.
 
     Args:
+        arguments: Its settings. A batch size that was not given becomes the one it had, so that the card says it.
         training: Arguments of the adapter.
         checkpoint: That of the adapter. Without one, what lies in the folder ``sasrec`` may be of an earlier training.
     """
     folder = Path(str(training.output_dir), "sasrec")
-    return str(folder) if checkpoint is not None and (folder / "model.safetensors").is_file() else None
+    if checkpoint is None or not (folder / "model.safetensors").is_file():
+        return None
+    if arguments.sasrec_batch_size is None:
+        arguments.sasrec_batch_size = read_json(folder / TRAINING_NAME).get("settings", {}).get("sasrec_batch_size")
+    return str(folder)
 
 
 def train_sasrec(
@@ -97,6 +103,7 @@ def train_sasrec(
     )
     show_epochs(trainer)
     check_fits(checkpoint, model)
+    check_keeps(checkpoint, trainer.args, "SASRec")
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.is_world_process_zero():
         save_trained(as_saved(trainer), tokenizer, directory)

@@ -31,7 +31,7 @@ from ..evaluation.ranking import NaNScoresError, rank_targets
 from ..hub.push import push_folder
 from ..modeling import E4SRecModel, SASRecModel
 from ..modeling.histories import IGNORE_INDEX
-from .checkpoints import RecordLearningRates
+from .checkpoints import RecordSettings
 from .prepare import prepare_for_training
 from .processes import LengthGroups, check_processes
 from .rows import rows_to_train_on
@@ -121,7 +121,7 @@ class RankingTrainer(Trainer):
             shuffle_histories=shuffle_histories,
             seed=args.data_seed if args.data_seed is not None else args.seed,
         )
-        own = [_SetEpoch(collator), RecordLearningRates(self.learning_rates)]
+        own = [_SetEpoch(collator), RecordSettings(self.learning_rates)]
         callbacks = [*own, *(kwargs.pop("callbacks", None) or [])]
         if early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(early_stopping_patience))

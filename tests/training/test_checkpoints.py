@@ -53,6 +53,7 @@ def test_a_resumed_training_ends_as_one_that_ran_through_and_fits_no_start(finis
     found, expected = (json.loads((folder / "training.json").read_text()) for folder in (copy, output))
     rates = {name: expected["settings"][name] for name in ("head_learning_rate", "projection_learning_rate")}
     assert {name: found["settings"][name] for name in rates} == rates
+    assert found["settings"]["sasrec_batch_size"] == expected["settings"]["sasrec_batch_size"] == 8
     assert f"--head_learning_rate {rates['head_learning_rate']:.3g}" in capsys.readouterr().out
 
 
@@ -62,6 +63,38 @@ def test_a_resumed_training_keeps_its_learning_rates(finished, tmp_path):
     with pytest.raises(ValueError, match=r"--head_learning_rate 0\.25: the training that is resumed keeps its own"):
         train.main([*flags, "--head_learning_rate", "0.25"])
     assert sorted(path.name for path in copy.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (["--learning_rate", "0.25"], r"^--learning_rate 0\.25: .* keeps its own\. Give --learning_rate 0\.003\.$"),
+        (
+            ["--gradient_accumulation_steps", "2", "--per_device_train_batch_size", "5"],
+            r"^--per_device_train_batch_size 5: a step would have 10 rows, and has \d in the training",
+        ),
+    ],
+)
+def test_a_resumed_training_refuses_what_it_would_not_follow(finished, tmp_path, changed, told):
+    copy, flags = resumable(finished, tmp_path)
+    before = sorted(path.name for path in copy.iterdir())
+    with pytest.raises(ValueError, match=told):
+        train.main([*flags, *changed])
+    assert sorted(path.name for path in copy.iterdir()) == before
+
+
+def test_a_resumed_sasrec_refuses_what_it_would_not_follow(finished, tmp_path):
+    copy, flags = resumable(finished, tmp_path, until=0)
+    for changed, told in (
+        (
+            ["--sasrec_learning_rate", "0.25"],
+            r"^--sasrec_learning_rate 0\.25: .* Give --sasrec_learning_rate 0\.001\.$",
+        ),
+        (["--sasrec_batch_size", "5"], r"^--sasrec_batch_size 5: a step would have 5 rows, and has 8 in the training"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            train.main([*flags, *changed])
+    assert (copy / "sasrec" / "model.safetensors").is_file()
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(tmp_path):

@@ -54,7 +54,11 @@ def test_targets_are_counted_as_they_are_trained_on(tmp_path):
     assert batch() == settings_for(200, 200 * 50)["per_device_train_batch_size"] == 4
     assert batch("--max_history", "100") == settings_for(200, 200 * 100)["per_device_train_batch_size"] == 2
     assert batch("--max_targets", "10") == settings_for(200, 200 * 10)["per_device_train_batch_size"] == 4
-    assert batch(all_targets=True) == settings_for(200, 200 * 500)["per_device_train_batch_size"] == 1
+    cut = settings_for(200 * 10, 200 * 500)["per_device_train_batch_size"]  # rows of 50 targets, as without
+    assert batch(all_targets=True) == cut == 4
+    assert (
+        batch("--max_targets", "10", all_targets=True) == settings_for(2000, 2000 * 10)["per_device_train_batch_size"]
+    )
 
 
 def test_what_was_given_stays(tmp_path):
