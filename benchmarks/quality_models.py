@@ -89,6 +89,6 @@ MODELS = {
     ),
     "random-vectors": Model("… with random item vectors instead of SASRec's", {"item_embeddings": "random"}),
     "sasrec-default": Model("SASRec, nothing set", {"model": "sasrec"}, recipe=False),
-    "e4srec-default": Model("E4SRec on a small base with random weights, nothing set", recipe=False),
+    "e4srec-default": Model("E4SRec, nothing set (a small base is made and trained whole)", recipe=False),
     "e4srec-default-pretrained": Model("E4SRec on {base}, nothing set", base="given", recipe=False),
 }
