@@ -15,6 +15,7 @@ from ..data.item_tokenizer import load_item_tokenizer
 from ..data.splits import LEAVE_ONE_OUT, describe_split
 from ..evaluation.reports import RankingReport, load_evaluation, results_table
 from ..files import (
+    BASE_FOLDER,
     CARD_NAME,
     CONFIG_NAME,
     CURVES_NAME,
@@ -83,6 +84,7 @@ def refresh_model_card(
             title=plain(title),
             kind=_kind(config),
             base=data.base_model,
+            base_inside=_base_inside(config, directory),
             base_revision=plain(getattr(config, "base_model_revision", None) or ""),
             base_layers=getattr(config, "base_layers", None),
             random_base=facts.get("random_base", False),
@@ -189,6 +191,14 @@ def _metadata(
     if _kind(config) == "lora" and base is not None and (is_hub_id(base) or _is_hub_name(base)):
         data["base_model"], data["base_model_relation"] = base, "adapter"
     return data
+
+
+def _base_inside(config: PreTrainedConfig, directory: str | os.PathLike) -> bool:
+    """Whether the base lies in the folder of the model; a config that was loaded has its absolute path."""
+    base = getattr(config, "base_model_name_or_path", None)
+    return base is not None and os.path.abspath(os.path.join(directory, base)) == os.path.abspath(
+        os.path.join(directory, BASE_FOLDER)
+    )
 
 
 def _is_hub_name(base: str) -> bool:

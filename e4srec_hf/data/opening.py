@@ -148,4 +148,8 @@ def _kind(name: str) -> str:
         return "a folder saved by datasets"
     if path.suffix in TABLE_READERS:
         return "a table of sequences"
-    return "a reference text file" if path.is_file() or path.suffix == ".txt" else "a table of sequences on the Hub"
+    return (
+        "a text file with one user a line"
+        if path.is_file() or path.suffix == ".txt"
+        else "a table of sequences on the Hub"
+    )

@@ -247,7 +247,12 @@ def test_a_base_of_the_hub_stands_in_the_metadata_and_no_other(folder, make_mode
         text = card_of(folder)
         return check_metadata(text), text
 
-    for base in ("./base", "/not/on/this/machine", None, str(folder.parent), "two/folders/deep"):
+    for base in ("./base", str(folder.absolute() / "base")):
+        data, text = data_with(base)
+        assert "base_model" not in data
+        assert "The base is in the folder `base`" in text
+        assert "not on the Hub" not in text
+    for base in ("/not/on/this/machine", None, str(folder.parent), "two/folders/deep"):
         data, text = data_with(base)
         assert "base_model" not in data
         assert "The base is not on the Hub" in text
@@ -411,3 +416,6 @@ def test_a_card_says_what_became_of_the_catalogue(make_model, base_dir, item_tok
     assert "The model knows only the 32 items of its catalogue" in limits
     assert "The last 2 items were added by their vectors after training" in limits
     assert "3 items are retired" in limits
+    model = make_model(base_dir)
+    save_trained(model, add_items(model, item_tokenizer, ["a"], torch.zeros(1, ITEM_DIM)).tokenizer, tmp_path)
+    assert "The last item was added by its vector after training." in card_of(tmp_path)

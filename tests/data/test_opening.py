@@ -65,7 +65,7 @@ def test_everything_else_is_split_leave_one_out(tmp_path):
     world.sequences.save_to_disk(tmp_path / "folder")
     kinds = {
         "saved": "a prepared data set in a folder, split leave_one_out",
-        "log.txt": "a reference text file",
+        "log.txt": "a text file with one user a line",
         "log.parquet": "a table of sequences",
         "folder": "a folder saved by datasets",
     }
