@@ -116,7 +116,7 @@ def check_keeps(checkpoint: str | None, training: TrainingArguments, name: str) 
 
 
 def check_fits(checkpoint: str | None, model: nn.Module) -> None:
-    """Refuse to go on from a checkpoint whose weights have other shapes than those of the model.
+    """Refuse to go on from a checkpoint whose weights have other names or shapes than those of the model.
 
     Raises:
         ValueError: If a weight differs; it is named.
@@ -124,14 +124,20 @@ def check_fits(checkpoint: str | None, model: nn.Module) -> None:
     if checkpoint is None or not Path(checkpoint, WEIGHTS_NAME).is_file():
         return
     own = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     with safe_open(Path(checkpoint, WEIGHTS_NAME), framework="pt") as stored:
         shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118 - no mapping
-    for name, shape in sorted(shapes.items()):
-        if own.get(name, shape) != shape:
-            raise ValueError(
-                f"--resume_from_checkpoint: {checkpoint} is of a run with other settings: {name} is {shape} there and "
-                f"{own[name]} now. Give the settings of that run."
-            )
+    for name in sorted({*shapes, *trained}):
+        if name not in own or name not in shapes:
+            problem = "is in one of the two only"
+        elif own[name] != shapes[name]:
+            problem = f"is {shapes[name]} there and {own[name]} now"
+        else:
+            continue
+        raise ValueError(
+            f"--resume_from_checkpoint: {checkpoint} is of a run with other settings: {name} {problem}. Give the "
+            "settings of that run."
+        )
 
 
 def remove_checkpoints(training: TrainingArguments) -> None:

@@ -24,7 +24,7 @@ def finished(tmp_path_factory):
         *("--dataset", str(folder / "log.txt"), "--output_dir", str(folder / "out"), "--rank_test", "false"),
         *("--sasrec_epochs", "2", "--sasrec_hidden_size", "16", "--made_base_hidden_size", "32", "--use_cpu", "true"),
         *("--tuning", "lora"),
-        *("--num_train_epochs", "2", "--save_total_limit", "5", "--disable_tqdm", "true"),
+        *("--learning_rate", "0.002", "--num_train_epochs", "2", "--save_total_limit", "5", "--disable_tqdm", "true"),
     ]
     train.main(flags)
     return flags, folder / "out"
@@ -68,7 +68,7 @@ def test_a_resumed_training_keeps_its_learning_rates(finished, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        (["--learning_rate", "0.25"], r"^--learning_rate 0\.25: .* keeps its own\. Give --learning_rate 0\.003\.$"),
+        (["--learning_rate", "0.25"], r"^--learning_rate 0\.25: .* keeps its own\. Give --learning_rate 0\.002\.$"),
         (
             ["--gradient_accumulation_steps", "2", "--per_device_train_batch_size", "5"],
             r"^--per_device_train_batch_size 5: a step would have 10 rows, and has \d in the training",
@@ -106,3 +106,10 @@ def test_a_checkpoint_of_other_shapes_is_refused(tmp_path):
     wider = nn.Sequential(nn.Linear(5, 2), nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"of a run with other settings: 0\.weight is \[2, 3\] there and \[2, 5\] now"):
         check_fits(str(tmp_path), wider)
+    with pytest.raises(ValueError, match=r"of a run with other settings: 1\.bias is in one of the two only"):
+        check_fits(str(tmp_path), model[:1])
+    deeper = nn.Sequential(*model, nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"of a run with other settings: 2\.bias is in one of the two only"):
+        check_fits(str(tmp_path), deeper)
+    deeper[2].requires_grad_(requires_grad=False)  # as a base, which is not in a checkpoint
+    check_fits(str(tmp_path), deeper)
