@@ -93,7 +93,8 @@ def start_from_sasrec(
         [`StartFit`]: how good the fit is.
 
     Raises:
-        ValueError: If the SASRec is not that of the item table, or there are too few histories to fit to.
+        ValueError: If the SASRec is not that of the item table, there are too few histories to fit to, or the states
+            of the base are not finite.
     """
     width = sasrec.config.hidden_size
     table = model.item_embeddings.weight[:, :width]
@@ -109,6 +110,10 @@ def start_from_sasrec(
             break
     if not fitted.n:
         raise ValueError(f"{len(rows)} histories are too few to fit the start of the head to.")
+    if not (fitted.inner.isfinite().all() and held_out.inner.isfinite().all()):
+        raise ValueError(
+            "The states of the base hold NaN or infinity: it is damaged, or its dtype is too small for it."
+        )
     maps = {penalty: fitted.ridge(penalty) for penalty in PENALTIES}
     best = min(maps, key=lambda penalty: held_out.squared_error(maps[penalty]))
     r2 = 1 - held_out.squared_error(maps[best]) / held_out.squared_error(torch.zeros_like(maps[best]))

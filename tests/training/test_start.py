@@ -162,6 +162,14 @@ def test_too_few_histories_are_refused(make_base, text_tokenizer, item_tokenizer
             start_from_sasrec(model, sasrec, Dataset.from_dict({"item_ids": rows}), item_tokenizer)
 
 
+@torch.no_grad()
+def test_a_base_whose_states_are_not_finite_is_refused(make_base, text_tokenizer, item_tokenizer, sasrec, rows):
+    model = fresh(make_base, text_tokenizer, sasrec)
+    model.base.layers[0].mlp.down_proj.weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="The states of the base hold NaN or infinity"):
+        start_from_sasrec(model, sasrec, rows, item_tokenizer)
+
+
 @pytest.mark.parametrize("head", ["linear", "tied"])
 @torch.no_grad()
 def test_a_step_of_the_head_moves_a_score_equally_far_on_every_base(
