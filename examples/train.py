@@ -8,6 +8,7 @@ Settings come from `--config` (YAML) and from flags, which win. Everything is se
 ranked once, at the end.
 """
 
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,8 @@ def main(argv: list[str], prog: str = "train.py") -> None:
         rankers["E4SRec"] = (model, tokenizer)
         folders["E4SRec"] = output
         save_trained(model, tokenizer, output)
+        if adapter.base_model is None and model.config.tuning == "full":
+            shutil.rmtree(output / "base")  # the weights that it began with: the model has its own
     protocol: dict[str, Any] = {"exclude_seen": data.exclude_seen, "batch_size": training.per_device_eval_batch_size}
     on_validation, unranked = rank(rankers, {"validation": dataset.validation}, **protocol)
     validation = on_validation["validation"]

@@ -336,6 +336,18 @@ def test_item_vectors_can_come_from_a_trained_sasrec_and_a_run_can_be_resumed(tr
 
 
 @pytest.mark.slow
+def test_a_base_that_was_made_and_trained_whole_lies_in_the_model_alone(log, tmp_path):
+    flags = ["--dataset", log / "log.txt", "--output_dir", tmp_path / "out", *QUICK, "--tuning", "full"]
+    run("train", *flags)
+    assert not (tmp_path / "out" / "base").exists()
+    assert "passed" in run("verify", tmp_path / "out")
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    run("train", *flags, "--resume_from_checkpoint", "true")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+    assert not (tmp_path / "out" / "base").exists()
+
+
+@pytest.mark.slow
 def test_each_stage_shuffles_as_its_own_flag_says(log, tmp_path, monkeypatch):
     found = []
 
