@@ -61,7 +61,8 @@ def shortfalls(
 ) -> dict[str, str]:
     """What went wrong with each model, in one line: its figures, the likely cause, and what to change.
 
-    A model is below a simpler one if it is below its 95% interval. Inside of it, it is not told apart from it.
+    A model is below a simpler one if it is below its 95% interval. Inside of it, it is not told apart from it, and
+    there is nothing to advise.
 
     Args:
         reports: Name to report on validation: ``popularity``, ``SASRec``, ``E4SRec``, those that there are.
@@ -93,11 +94,12 @@ def shortfalls(
         if problems:
             shown = [name, *better] if name in reports else list(reports)
             figures = ", ".join(f"{label} {_figures(reports[label])}" for label in shown)
-            advice = (
-                "It was not trained in this run: does --item_embeddings name a model of this data set?"
-                if training is None
-                else _advice(name, training, n_items, is_nan=name in unranked)
-            )
+            if training is None:
+                advice = "It was not trained in this run: does --item_embeddings name a model of this data set?"
+            elif level and len(problems) == 1:
+                advice = "Chance explains the difference: another seed may turn it."
+            else:
+                advice = _advice(name, training, n_items, is_nan=name in unranked)
             found[name] = f"{name} {', and '.join(problems)}, on validation. NDCG@10: {figures}; {protocol}. {advice}"
     return found
 

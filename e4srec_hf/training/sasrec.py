@@ -51,7 +51,8 @@ def train_sasrec(
 ) -> str:
     """Train the ID model, selected on validation.
 
-    What `SASRecArguments` does not have, such as the scheduler, the warm-up and the precision, is as for the adapter.
+    What `SASRecArguments` does not have, such as the scheduler and the precision, is as it was given for the adapter; a
+    warm-up too.
 
     Returns:
         Its folder: ``sasrec`` in the output folder.
