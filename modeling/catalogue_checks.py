@@ -1,12 +1,34 @@
-"""Checks of whole numbers in a config, of what it says of its catalogue (growth, retirement), and of item vectors."""
+"""What both configs share: the pipeline, and checks of whole numbers, growth and retirement, and item vectors."""
 
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from .histories import FIRST_ITEM_ID
+
+if TYPE_CHECKING:  # transformers finds by this line that it travels, and imports it when it is asked for
+    from .pipeline import SequentialRecommendationPipeline  # noqa: F401
+
+PIPELINE_TASK = "sequential-recommendation"
+
+
+class ItemConfig(PreTrainedConfig):
+    """A config of a model that reads item ids, with the pipeline that takes raw ones."""
+
+    @property
+    def custom_pipelines(self) -> dict[str, Any]:
+        """What ``pipeline("sequential-recommendation")`` takes from the repo, made anew: transformers changes it."""
+        return {PIPELINE_TASK: {"impl": "pipeline.SequentialRecommendationPipeline", "pt": ["AutoModel"]}}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """As `PreTrainedConfig.from_pretrained`. A pipeline of another task is a `ValueError`: it would read text."""
+        if (task := kwargs.get("_from_pipeline")) not in (None, PIPELINE_TASK):
+            raise ValueError(f'This model reads item ids, not text: pipeline("{PIPELINE_TASK}", …), not "{task}".')
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
 def check_whole_number(value: Any, name: str, least: int) -> None:

@@ -4,9 +4,7 @@ import logging
 import re
 from typing import Any
 
-from transformers import PreTrainedConfig
-
-from .catalogue_checks import check_catalogue_fields, check_whole_number
+from .catalogue_checks import ItemConfig, check_catalogue_fields, check_whole_number
 
 # what PEFT imports warns of a missing kernel for 4-bit weights on a CPU, whatever the base is
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -46,7 +44,7 @@ def check_lora(lora: dict[str, Any]) -> None:
             raise ValueError(f"lora: {field} must be plain names of layers, not {lora[field]!r}")
 
 
-class E4SRecConfig(PreTrainedConfig):
+class E4SRecConfig(ItemConfig):
     """What it takes to rebuild an [`E4SRecModel`] around a base language model.
 
     Args:

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from transformers import PreTrainedConfig
-
-from .catalogue_checks import check_catalogue_fields, check_whole_number
+from .catalogue_checks import ItemConfig, check_catalogue_fields, check_whole_number
 
 
-class SASRecConfig(PreTrainedConfig):
+class SASRecConfig(ItemConfig):
     """Shape and loss of a [`SASRecModel`] (Kang and McAuley, 2018, arXiv 1808.09781).
 
     Args:

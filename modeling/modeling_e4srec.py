@@ -8,8 +8,8 @@ Source: arXiv 2312.02443. Trained are LoRA, the input projection and the head; t
 The files of this repo, in reading order:
 
 - ``modeling_e4srec.py`` (this one): the model, how it is made, loaded and run.
-- ``configuration_e4srec.py``: every setting. ``catalogue_checks.py``: its checks of what is said of the catalogue.
-- ``recommender.py``: loss, scores and recommendations. ``ranking.py``: the best items.
+- ``configuration_e4srec.py``: every setting. ``catalogue_checks.py``: what it shares with SASRec's.
+- ``recommender.py``: loss, scores and recommendations. ``ranking.py``: the best items. ``pipeline.py``: for raw ids.
 - ``histories.py``: which items of a history count. ``reading.py``: how the base reads them.
 - ``bases.py``: finding or sharing the base, LoRA, the prompt. ``saving.py``: what is written, and strict loading.
 """
@@ -42,7 +42,7 @@ from .bases import (
 )
 from .catalogue_checks import check_item_table
 from .configuration_e4srec import E4SRecConfig
-from .histories import IGNORE_INDEX, check_item_ids, known_items, pack_right_padded, target_positions
+from .histories import IGNORE_INDEX, UNK_ID, check_item_ids, known_items, pack_right_padded, target_positions
 from .ranking import catalogue_scores
 from .reading import KeptInstruction, PlainReader, ReadingTask
 from .recommender import Recommender
@@ -324,7 +324,10 @@ class E4SRecModel(Recommender):
             RuntimeError: If it is to be trained while its adapter is merged into the base, or without its dropout.
         """
         if labels is None:
-            vectors = self.history_vectors(*self.known_histories(input_ids, attention_mask))
+            items, n_items = self.known_histories(input_ids, attention_mask)
+            if attention_mask is not None and not n_items.any() and (input_ids[attention_mask > 0] == UNK_ID).any():
+                raise ValueError("No id is in the catalogue. Was it text? Use pipeline('sequential-recommendation').")
+            vectors = self.history_vectors(items, n_items)
             return CausalLMOutput(logits=catalogue_scores(vectors, self.scoring_parts))  # type: ignore[arg-type]
         if self.training and self.unmerged_weights:
             raise RuntimeError("The adapter is merged: nothing would train it. Call unmerge_adapter(model) first.")

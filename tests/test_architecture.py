@@ -126,7 +126,7 @@ def test_what_travels_imports_nothing_of_the_package():
                 assert node.level == 1, file
 
 
-@pytest.mark.parametrize(("model", "most_lines"), [("e4srec", 1700), ("sasrec", 1000)])
+@pytest.mark.parametrize(("model", "most_lines"), [("e4srec", 1820), ("sasrec", 1000)])
 def test_what_travels_is_small_enough_to_read(model, most_lines):
     main = MODELING / f"modeling_{model}.py"
     files = {main, *map(Path, get_relative_import_files(main))}
