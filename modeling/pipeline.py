@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Pipeline
 
 from .histories import FIRST_ITEM_ID, PAD_ID
-from .ranking import Recommendations
 
 
 def is_history(value: Any) -> bool:
@@ -35,15 +33,20 @@ class SequentialRecommendationPipeline(Pipeline):
     is a `ValueError`.
     """
 
-    _load_tokenizer = True
-    _load_processor = _load_image_processor = _load_video_processor = _load_feature_extractor = False
+    model: Any
+    tokenizer: Any
+    _load_tokenizer: Any = True
+    _load_processor: Any = False
+    _load_image_processor: Any = False
+    _load_video_processor: Any = False
+    _load_feature_extractor: Any = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         file = self.model.file_beside("item_titles.json")
         self.titles: dict[str, str] = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
 
-    def __call__(self, inputs: Iterable[Any], **options: Any) -> list[Any]:
+    def __call__(self, inputs: Iterable[Any], **options: Any) -> list[Any]:  # type: ignore[override]
         """Recommend for one history, or for each of many."""
         rows = inputs if isinstance(inputs, str) else list(inputs)
         histories = [rows] if (one := is_history(rows)) else rows
@@ -63,7 +66,7 @@ class SequentialRecommendationPipeline(Pipeline):
             options.setdefault("batch_size", self._batch_size)
         return {} if skip_unknown is None else {"skip_unknown": skip_unknown}, options, {}
 
-    def preprocess(self, input_: list[list[str]], skip_unknown: bool = False) -> dict[str, Tensor]:
+    def preprocess(self, input_: Any, skip_unknown: bool = False) -> dict[str, Any]:  # type: ignore[override]
         """Raw ids to ``(histories, longest)`` tokens, right-padded."""
         rows = [self.tokenizer.convert_tokens_to_ids(list(history)) for history in input_]
         pairs = zip(chain.from_iterable(input_), chain.from_iterable(rows), strict=True)
@@ -72,11 +75,11 @@ class SequentialRecommendationPipeline(Pipeline):
         tokens = [torch.tensor(row, dtype=torch.long) for row in rows] or [torch.empty(0, dtype=torch.long)]
         return {"input_ids": pad_sequence(tokens, batch_first=True, padding_value=PAD_ID)[: len(rows)]}
 
-    def _forward(self, input_tensors: dict[str, Tensor], top_k: int | None = None, **options: Any) -> Recommendations:
+    def _forward(self, input_tensors: dict[str, Any], top_k: int | None = None, **options: Any) -> Any:  # type: ignore[override]
         top_k = min(10, self.model.config.vocab_size - FIRST_ITEM_ID) if top_k is None else top_k
         return self.model.recommend(**input_tensors, top_k=top_k, **options)
 
-    def postprocess(self, model_outputs: Recommendations) -> list[list[dict[str, Any]]]:
+    def postprocess(self, model_outputs: Any) -> list[list[dict[str, Any]]]:  # type: ignore[override]
         """Tokens to raw ids and titles; fewer than ``top_k`` where no more items are left."""
         found = []
         for scores, tokens in zip(*(part.tolist() for part in model_outputs), strict=True):
