@@ -44,7 +44,7 @@ ROOMS = {
         "version",
     },
     "convert": {"training", "hub", "cards", "data", "modeling", "files", "paths", "base_models"},
-    "serving": {"hub", "data", "modeling", "files", "paths", "base_models"},
+    "serving": {"hub", "evaluation", "data", "modeling", "files", "paths", "base_models"},
     "examples": {
         *("training", "catalogue", "hub", "cards", "evaluation", "data", "modeling", "files", "paths", "errors"),
         "terminal",

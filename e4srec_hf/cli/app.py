@@ -36,7 +36,10 @@ app.command(  # its flags are those of the settings of a training
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(train)
 app.command(epilog="Example: e4srec evaluate outputs/mine --dataset log.txt --negatives 99")(evaluate)
-app.command(epilog="Example: e4srec recommend outputs/demo B0221 B0434 --top-k 5")(recommend)
+app.command(
+    epilog="Examples: e4srec recommend outputs/demo B0221 B0434 --top-k 5\n\n"
+    "e4srec recommend outputs/demo --input users.parquet --output recs.parquet --top-k 20"
+)(recommend)
 app.command(epilog="Example: e4srec push outputs/demo org/e4srec-demo --private")(push)
 app.command(epilog="Example: e4srec pull org/e4srec-demo outputs/pulled")(pull)
 app.command(epilog="Example: e4srec card outputs/demo --repo-id org/e4srec-demo")(card)

@@ -4,20 +4,22 @@ import json
 import os
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .item_ids import check_type_of_ids
+from .item_ids import as_ids, check_type_of_ids
 
 #: Rows that are held as Python objects at a time.
 ROWS_AT_A_TIME = 10_000
 #: How an Arrow file begins, unless it is a stream.
 ARROW_FILE = b"ARROW1"
-_OTHER_COLUMNS = (
+#: What to do about columns of other names.
+OTHER_COLUMNS = (
     "Name the columns of users and of item lists (--user_column, --items_column); a log with one interaction a row is "
     "prepared first (e4srec prepare table)."
 )
@@ -46,6 +48,24 @@ class Row(NamedTuple):
     times: Any = None
 
 
+def with_text_ids(row: Row) -> Row:
+    """A row with its ids as text; a list that is missing is empty.
+
+    Raises:
+        ValueError: If an id can be none, or there is something else than a list of items; the message names the place.
+    """
+    try:
+        (user,) = as_ids([row.user])
+    except ValueError as error:
+        raise ValueError(f"{row.place}: the user: {error}") from error
+    if not isinstance(row.items, list | None):
+        raise ValueError(f"{row.place}: user {user!r} has {str(row.items)[:40]!r}; expected a list of item ids.")
+    try:
+        return row._replace(user=user, items=as_ids(row.items or []))
+    except ValueError as error:
+        raise ValueError(f"{row.place}: user {user!r}: {error}") from error
+
+
 def text_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
     """Lines of the reference text format, ``user item item …``."""
     for number, raw in enumerate(Path(path).read_bytes().splitlines(), start=1):
@@ -62,22 +82,35 @@ def text_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
         yield Row(place, fields[0], fields[1:])
 
 
-def json_rows(path: str | os.PathLike[str], columns: Columns, name: str | None = None) -> Iterator[Row]:
+def json_rows(path: str | os.PathLike[str] | IO[bytes], columns: Columns, name: str | None = None) -> Iterator[Row]:
     """Objects of a JSON file, one a line or in an array.
 
     Args:
-        path: The file.
+        path: The file, or a stream of it; lines are read as they are asked for, an array is read as a whole.
         columns: The keys to take.
         name: What the file is called in messages; by default its path.
     """
-    name = name or os.fspath(path)
+    name = name or os.fspath(path)  # type: ignore[arg-type]
+    for place, found in json_objects(path, name, columns.names):
+        yield Row(place, *values_of(found, columns.names, place, OTHER_COLUMNS))
+
+
+def json_objects(
+    path: str | os.PathLike[str] | IO[bytes], name: str, expected: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Objects of a JSON file, one a line or in an array, each with its place; the ``expected`` keys may be missing."""
     for number, found in _json_values(path, name):
         place = f"{name}, line {number}"
         if not isinstance(found, dict):
-            raise ValueError(f"{place}: expected an object with the keys {columns.names}, not {str(found)[:40]}.")
-        if missing := [column for column in columns.names if column not in found]:
-            raise ValueError(f"{place}: the object has no {missing}; its keys are {list(found)}. {_OTHER_COLUMNS}")
-        yield Row(place, *(found[column] for column in columns.names))
+            raise ValueError(f"{place}: expected an object with the keys {list(expected)}, not {str(found)[:40]}.")
+        yield place, found
+
+
+def values_of(found: dict[str, Any], names: Sequence[str], place: str, advice: str) -> list[Any]:
+    """The values of these keys of an object; a missing one is a `ValueError`."""
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"{place}: the object has no {missing}; its keys are {list(found)}. {advice}")
+    return [found[name] for name in names]
 
 
 def parquet_rows(path: str | os.PathLike[str], columns: Columns, name: str | None = None) -> Iterator[Row]:
@@ -119,12 +152,17 @@ def _rows_of_batches(batches: Iterator[pa.RecordBatch], columns: Columns, name: 
             number += 1
 
 
+def check_names(found: Sequence[str], wanted: Sequence[str], name: str, advice: str) -> None:
+    """Refuse a table in which a column is missing, or is there twice."""
+    if missing := [column for column in wanted if column not in found]:
+        raise ValueError(f"{name} has no column {missing}; its columns are {list(found)}. {advice}")
+    if repeated := [column for column in wanted if list(found).count(column) > 1]:
+        raise ValueError(f"{name} has more than one column {repeated}: keep the one that is meant.")
+
+
 def check_columns(schema: pa.Schema, columns: Columns, name: str) -> None:
     """Refuse a table without these columns, or with columns whose types hold no ids."""
-    if missing := [column for column in columns.names if column not in schema.names]:
-        raise ValueError(f"{name} has no column {missing}; its columns are {schema.names}. {_OTHER_COLUMNS}")
-    if repeated := [column for column in columns.names if schema.names.count(column) > 1]:
-        raise ValueError(f"{name} has more than one column {repeated}: keep the one that is meant.")
+    check_names(schema.names, columns.names, name, OTHER_COLUMNS)
     kinds = {column: schema.field(column).type for column in columns[:2]}
     items = kinds[columns.items_column]
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
@@ -139,11 +177,11 @@ def check_columns(schema: pa.Schema, columns: Columns, name: str) -> None:
             raise ValueError(f"{name}: the column {column!r} can hold no ids: {error}.") from error
 
 
-def _json_values(path: str | os.PathLike[str], name: str) -> Iterator[tuple[int, Any]]:
+def _json_values(path: str | os.PathLike[str] | IO[bytes], name: str) -> Iterator[tuple[int, Any]]:
     """Values of a JSON file with the numbers of their lines."""
     number = 0
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") if isinstance(path, str | os.PathLike) else nullcontext(path) as file:
             for number, raw in enumerate(file, start=1):
                 is_array = raw.removeprefix(BOM_UTF8).lstrip().startswith(b"[")
                 raw += file.read() if is_array else b""

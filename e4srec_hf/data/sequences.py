@@ -26,9 +26,18 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from datasets.table import InMemoryTable
 from huggingface_hub import metadata_load
 
-from .item_ids import as_ids
 from .raw_logs import check_not_raw
-from .rows import ROWS_AT_A_TIME, Columns, Row, arrow_file_rows, arrow_rows, json_rows, parquet_rows, text_rows
+from .rows import (
+    ROWS_AT_A_TIME,
+    Columns,
+    Row,
+    arrow_file_rows,
+    arrow_rows,
+    json_rows,
+    parquet_rows,
+    text_rows,
+    with_text_ids,
+)
 
 SEQUENCE_FEATURES = Features({"user_id": Value("string"), "item_ids": Sequence(Value("string"))})
 
@@ -59,23 +68,34 @@ def load_sequences(source: str | os.PathLike[str], **columns: str) -> Dataset:
         FileNotFoundError: If there is no such file, folder or data set.
         TypeError: If the source is no name.
     """
-    source = name_of(source)
-    path, wanted = Path(source), Columns(**columns)
+    name, wanted = name_of(source), Columns(**columns)
+    is_text = os.path.isfile(name) and Path(name).suffix.lower() not in TABLE_READERS
+    return _sequences(sequence_rows(name, wanted), name, timed=not is_text and wanted.timestamps_column is not None)
+
+
+def sequence_rows(source: str, columns: Columns) -> Iterator[Row]:
+    """The rows of what [`load_sequences`] reads, unchecked. Of Parquet and of JSON lines few are in memory at a time.
+
+    Args:
+        source: As for [`load_sequences`].
+        columns: Names of the columns.
+
+    Raises:
+        ValueError: As [`load_sequences`], partly when the first row is asked for.
+        FileNotFoundError: If there is no such file, folder or data set.
+    """
+    path = Path(source)
     read = TABLE_READERS.get(path.suffix.lower())
     if not path.exists() and (path.suffix == ".txt" or read or source.startswith((".", "/", "~"))):
         raise FileNotFoundError(f"{source}: there is no such file or folder.")
     check_not_raw(path)
-    if path.is_file() and read is None:
-        return read_sequences(path)
+    if path.is_file():
+        return text_rows(path) if read is None else read(path, columns)
     if path.is_dir() and not (_is_saved(path) or _has_tables(path)):
         raise ValueError(f"{source}: no data set is in this folder. Give what e4srec prepare wrote, or a file.")
-    if path.is_file() and read is not None:
-        rows = read(path, wanted)
-    elif _is_saved(path):
-        rows = arrow_rows(_arrow(_whole(load_from_disk(source), source)), wanted, source)
-    else:
-        rows = _rows_found_by_datasets(source, wanted)
-    return _sequences(rows, source, timed=wanted.timestamps_column is not None)
+    if _is_saved(path):
+        return arrow_rows(_arrow(_whole(load_from_disk(source), source)), columns, source)
+    return _rows_found_by_datasets(source, columns)
 
 
 def name_of(source: str | os.PathLike[str]) -> str:
@@ -232,23 +252,13 @@ def _sequences(rows: Iterable[Row], name: str, *, timed: bool = False) -> Datase
 def _checked(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows with their ids as text."""
     first: dict[str, str] = {}
-    for row in rows:
-        try:
-            (user,) = as_ids([row.user])
-        except ValueError as error:
-            raise ValueError(f"{row.place}: the user: {error}") from error
-        if not isinstance(row.items, list | None):
-            raise ValueError(f"{row.place}: user {user!r} has {str(row.items)[:40]!r}; expected a list of item ids.")
+    for row in map(with_text_ids, rows):
         if not row.items:
-            raise ValueError(f"{row.place}: user {user!r} has no items")
-        try:
-            items = as_ids(row.items)
-        except ValueError as error:
-            raise ValueError(f"{row.place}: user {user!r}: {error}") from error
-        if user in first:
-            raise ValueError(f"{row.place}: user {user!r} is already in {first[user]}")
-        first[user] = row.place
-        yield row._replace(user=user, items=items)
+            raise ValueError(f"{row.place}: user {row.user!r} has no items")
+        if row.user in first:
+            raise ValueError(f"{row.place}: user {row.user!r} is already in {first[row.user]}")
+        first[row.user] = row.place
+        yield row
 
 
 def _times_of(row: Row) -> list[Any]:

@@ -1,6 +1,16 @@
 """Serving: recommendations of a saved model for raw item ids, and LoRA merged into the base."""
 
 from .merging import merge_adapter, unmerge_adapter
-from .recommending import Recommended, recommend_items
+from .recommender import RankedItems, Recommended, Recommender
+from .recommending import recommend_items
+from .tables import recommend_table
 
-__all__ = ["Recommended", "merge_adapter", "recommend_items", "unmerge_adapter"]
+__all__ = [
+    "RankedItems",
+    "Recommended",
+    "Recommender",
+    "merge_adapter",
+    "recommend_items",
+    "recommend_table",
+    "unmerge_adapter",
+]

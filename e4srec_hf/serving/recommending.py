@@ -1,30 +1,14 @@
 """Recommendations for one history of raw ids, from a saved model."""
 
-import math
 import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..data import tokenize_histories
-from ..data.saved_models import load_saved_model, load_saved_tokenizer
+from ..data.saved_models import load_saved_tokenizer
 from ..data.titles import LONGEST_TITLE
-from ..hub.pull import item_titles
 from ..hub.verify.findings import printable
-from ..modeling.histories import FIRST_ITEM_ID
-
-
-class Recommended(NamedTuple):
-    """One recommended item.
-
-    Attributes:
-        item: Raw id.
-        score: The model's; only its order means something.
-        title: Empty if the model has none.
-    """
-
-    item: str
-    score: float
-    title: str
+from .recommender import Recommended, Recommender
 
 
 def recommend_items(
@@ -33,19 +17,25 @@ def recommend_items(
     *,
     top_k: int | None = None,
     exclude_seen: bool = True,
+    candidates: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
     on_unknown: str = "error",
     base_model: str | os.PathLike[str] | None = None,
     load_in_4bit: bool = False,
     load_in_8bit: bool = False,
     **hub_arguments: Any,
 ) -> list[Recommended]:
-    """Load a model with the installed code and recommend what comes after a history, the best first.
+    """Load a model with the installed code and recommend what comes after one history, the best first.
+
+    For more than one, load a [`Recommender`][e4srec_hf.serving.recommender.Recommender].
 
     Args:
         source: Folder or Hub id of the model.
         history: Raw item ids, the oldest first.
         top_k: How many; by default 10, or the whole catalogue where it is smaller.
         exclude_seen: Whether items of the history are left out.
+        candidates: Raw ids to choose from; by default the whole catalogue.
+        exclude: Raw ids that are left out too.
         on_unknown: ``"error"`` refuses ids that are not in the catalogue, ``"unk"`` ignores them.
         base_model: Another base than the recorded one.
         load_in_4bit: Quantize the base to 4 bits.
@@ -58,7 +48,8 @@ def recommend_items(
     Raises:
         OSError: If the model or its base cannot be found.
         TypeError: If the history is anything else than a list of strings.
-        ValueError: If there is no model of this package, an id is not known, or ``top_k`` is larger than the catalogue.
+        ValueError: If there is no model of this package, an id is not known, ``top_k`` is larger than the catalogue, or
+            there is neither a known item nor a prompt.
     """
     if (
         isinstance(history, str)
@@ -67,21 +58,21 @@ def recommend_items(
     ):
         raise TypeError(f"history must be a list of raw item ids, each a string, the oldest first; not {history!r:.80}")
     tokenizer = load_saved_tokenizer(source, **hub_arguments)
-    batch = tokenize_histories(tokenizer, [list(history)], on_unknown=on_unknown)
-    base = {"base_model": base_model, "load_in_4bit": load_in_4bit, "load_in_8bit": load_in_8bit}
-    model = load_saved_model(source, tokenizer, **base, **hub_arguments)  # type: ignore[arg-type]
-    best = model.recommend(
-        **batch.to(model.get_input_embeddings().weight.device),
-        top_k=min(10, len(tokenizer) - FIRST_ITEM_ID) if top_k is None else top_k,
-        exclude_seen=exclude_seen,
+    tokenize_histories(tokenizer, [list(history)], on_unknown=on_unknown)  # a mistake is told before a base is loaded
+    recommender = Recommender.load(
+        source, base_model=base_model, load_in_4bit=load_in_4bit, load_in_8bit=load_in_8bit, **hub_arguments
     )
-    titles = item_titles(source, **hub_arguments)
-    items = tokenizer.convert_ids_to_tokens(best.item_ids[0].tolist())
-    return [
-        Recommended(item, score, titles.get(item, ""))
-        for item, score in zip(items, best.scores[0].tolist(), strict=True)
-        if score != -math.inf
-    ]
+    (ranked,) = recommender.recommend(
+        [list(history)],
+        top_k=top_k,
+        exclude_seen=exclude_seen,
+        candidates=candidates,
+        exclude=exclude,
+        on_unknown=on_unknown,
+    )
+    if ranked.fallback and not recommender.has_prompt:
+        raise ValueError("The history has no known item, and the model has no prompt: there is nothing to read.")
+    return ranked.items
 
 
 def as_lines(recommended: Sequence[Recommended]) -> str:

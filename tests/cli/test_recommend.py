@@ -1,5 +1,7 @@
 """``e4srec recommend``."""
 
+import json
+
 from tests.cli.running import fail, run
 
 
@@ -11,6 +13,16 @@ def test_it_prints_place_score_item_and_title(folder, hub_here):
     assert not any("item 3" in line.split("  ")[-1].split() for line in lines)
     assert len(run("recommend", folder, "item 3", "--include-seen").splitlines()) == 10
     assert len(run("recommend", folder, "item 3", "no such", "--skip-unknown").splitlines()) == 10
+
+
+def test_as_json_it_is_what_the_pipeline_gives(folder, hub_here):
+    (folder / "item_titles.json").write_text('{"item 5": "Fünf"}')
+    words = ["recommend", folder, "item 3", "item 7", "--top-k", "28"]
+    found = json.loads(run(*words, "--json"))
+    assert [set(item) for item in found] == [{"item", "score", "title"}] * 28
+    assert [item["title"] for item in found if item["item"] == "item 5"] == ["Fünf"]
+    lines = [f"{place:3}. {item['score']:8.3f}  {item['item']}" for place, item in enumerate(found, start=1)]
+    assert [line.removesuffix("  Fünf") for line in run(*words).splitlines()] == lines
 
 
 def test_underscores_and_dashes_are_the_same_in_flags_and_not_in_values(folder, hub_here):
