@@ -63,7 +63,7 @@ class Recommender:
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, titles: Mapping[str, str] | None = None) -> None:
         check_vocabulary(tokenizer, model.config.vocab_size)
         self.model, self.tokenizer, self.titles = model.eval(), tokenizer, dict(titles or {})
-        self._instruction = model.kept_instruction()
+        self.instruction: Any = model.kept_instruction()
         self._names: dict[int, tuple[str, str]] = {}  # raw id and title of a token, as far as they were asked for
 
     @classmethod
@@ -156,10 +156,7 @@ class Recommender:
         Raises:
             ValueError: If an id is not known, or ``top_k`` or ``batch_size`` cannot be.
         """
-        size = len(self.tokenizer) - FIRST_ITEM_ID
-        top_k = min(10, size) if top_k is None else top_k
-        if not 1 <= top_k <= size:
-            raise ValueError(f"top_k must be between 1 and the {size} items of the catalogue, not {top_k}")
+        top_k = self.checked_top_k(top_k)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         if exclude_each is not None and len(exclude_each) != len(histories):
@@ -168,16 +165,19 @@ class Recommender:
             return []
         ids = self._batch(histories, on_unknown)  # (histories, longest)
         hidden = None if exclude_each is None else self._batch(exclude_each, on_unknown)
-        never = self._never_recommended(candidates, exclude, on_unknown)
+        never = self.never_recommended(candidates, exclude, on_unknown=on_unknown)
         n_known = (ids >= FIRST_ITEM_ID).sum(dim=1)
         rows = n_known.argsort(descending=True, stable=True)
         rows = rows if self.has_prompt else rows[n_known[rows] > 0]
         found: list[list[Recommended]] = [[] for _ in histories]
-        with self._instruction:
+        with self.instruction:
             for some in rows.split(batch_size):
-                best = self._best(ids[some], top_k, exclude_seen, None if hidden is None else hidden[some], never)
-                for row, items in zip(some.tolist(), self._named(best), strict=True):
-                    found[row] = items
+                items, n_items = self.model.known_histories(ids[some], None)
+                unwanted = [*([items] if exclude_seen else []), *([] if hidden is None else [hidden[some]])]
+                seen = torch.cat(unwanted, dim=1) if unwanted else None
+                ranked = self.rank(self.model.history_vectors(items, n_items), top_k, seen=seen, never=never)
+                for row, best in zip(some.tolist(), ranked, strict=True):
+                    found[row] = best
         n_unknown = (ids == UNK_ID).sum(dim=1).tolist()
         fallback = (n_known == 0).tolist()
         return list(map(RankedItems, found, fallback, n_unknown))
@@ -186,10 +186,26 @@ class Recommender:
         ids = tokenize_histories(self.tokenizer, histories, on_unknown=on_unknown)["input_ids"]
         return ids.to(self.model.get_input_embeddings().weight.device)
 
-    def _never_recommended(
-        self, candidates: Iterable[str] | None, exclude: Iterable[str], on_unknown: str
+    def checked_top_k(self, top_k: int | None) -> int:
+        """How many items to recommend: by default 10, or the whole catalogue where it is smaller.
+
+        Raises:
+            ValueError: If the catalogue has fewer, or it is not positive.
+        """
+        size = len(self.tokenizer) - FIRST_ITEM_ID
+        top_k = min(10, size) if top_k is None else top_k
+        if not 1 <= top_k <= size:
+            raise ValueError(f"top_k must be between 1 and the {size} items of the catalogue, not {top_k}")
+        return top_k
+
+    def never_recommended(
+        self, candidates: Iterable[str] | None, exclude: Iterable[str] = (), *, on_unknown: str = "error"
     ) -> Tensor | None:
-        """``(any,)`` tokens that nobody gets: retired, excluded, or no candidates."""
+        """``(any,)`` tokens that nobody gets: retired, excluded, or no candidates.
+
+        Raises:
+            ValueError: As [`tokens`].
+        """
         excluded = self.tokens(exclude, on_unknown=on_unknown)
         retired = self.model.retired
         if candidates is None and not excluded:
@@ -202,14 +218,22 @@ class Recommender:
             never[retired.cpu()] = True
         return never.nonzero()[:, 0].to(self.model.scoring_vectors.device)
 
-    def _best(
-        self, ids: Tensor, top_k: int, exclude_seen: bool, hidden: Tensor | None, never: Tensor | None
-    ) -> Recommendations:
-        """The best items after ``(rows, items)`` ids without ``(rows, any)`` ``hidden`` and ``(any,)`` ``never``."""
-        items, n_items = self.model.known_histories(ids, None)
-        chunks = score_chunks(self.model.history_vectors(items, n_items), self.model.scoring_parts)
-        unwanted = [part for part in (items if exclude_seen else None, hidden) if part is not None]
-        return best_items(chunks, top_k, seen=torch.cat(unwanted, dim=1) if unwanted else None, retired=never)
+    @torch.no_grad()
+    def rank(
+        self, vectors: Tensor, top_k: int, *, seen: Tensor | None = None, never: Tensor | None = None
+    ) -> list[list[Recommended]]:
+        """The best items after histories whose ``(histories, width)`` vectors are known, with raw ids and titles.
+
+        Args:
+            vectors: As ``model.history_vectors`` makes them.
+            top_k: How many items for each.
+            seen: ``(histories, any)`` tokens that are left out after each.
+            never: ``(any,)`` tokens that are left out everywhere, see [`never_recommended`].
+
+        Raises:
+            ValueError: If a score is NaN.
+        """
+        return self._named(best_items(score_chunks(vectors, self.model.scoring_parts), top_k, seen=seen, retired=never))
 
     def _named(self, best: Recommendations) -> list[list[Recommended]]:
         """The ``(rows, top_k)`` best items with raw ids and titles."""

@@ -47,6 +47,20 @@ def test_recommend_throughput_compares_identical_recommendations(log, tmp_path):
 
 
 @pytest.mark.slow
+def test_sessions_are_compared_with_equal_scores(tmp_path):
+    flags = ["--items", 50, "--history", 6, "--clicks", 3, "--users", 2, "--rounds", 1]
+    result = run("sessions", *TINY, *flags, results=tmp_path)
+    for window, bytes_of_an_item in (("with room", 2 * 64 * 4), ("full", 0)):
+        found = result[f"window {window}"]
+        assert found.pop("bytes_of_a_session") == 6 * bytes_of_an_item
+        assert len(found) == 2
+        for task in found.values():
+            assert task["largest_relative_difference_of_scores"] < 1e-5
+            against = {way: task["seconds"][way] / task["seconds"]["session"] for way in task["session_against"]}
+            assert task["session_against"] == pytest.approx(against)
+
+
+@pytest.mark.slow
 def test_evaluation_is_measured_over_all_users(log, tmp_path):
     result = run("evaluation_share", "--dataset", log, *TINY, results=tmp_path)
     assert result["users_ranked"] == result["users_trained_on"] == 40
