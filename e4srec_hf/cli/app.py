@@ -37,7 +37,7 @@ app.command(  # its flags are those of the settings of a training
 )(train)
 app.command(epilog="Example: e4srec evaluate outputs/mine --dataset log.txt --negatives 99")(evaluate)
 app.command(
-    epilog="Examples: e4srec recommend outputs/demo B0221 B0434 --top-k 5\n\n"
+    epilog="Example: e4srec recommend outputs/demo B0221 B0434 --top-k 5\n\n"
     "e4srec recommend outputs/demo --input users.parquet --output recs.parquet --top-k 20"
 )(recommend)
 app.command(epilog="Example: e4srec push outputs/demo org/e4srec-demo --private")(push)
