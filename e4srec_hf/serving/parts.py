@@ -1,11 +1,10 @@
-"""A file that is written in parts and joined at the end: a run that was stopped goes on after its last whole part."""
+"""A table that is written in parts and joined at the end: a run that was stopped goes on after its last whole part."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,91 +18,105 @@ from .table_files import WRITERS
 
 #: The end of the name of the folder of parts, beside the file.
 PARTS = ".parts"
-#: What is done: the settings, and how many users and parts. A part counts once it is in here.
-MANIFEST_NAME = "done.json"
-BEGIN_ANEW = "overwrite= begins anew"
+#: The settings of the run. Parts count as long as it is there.
+SETTINGS_NAME = "settings.json"
+#: Names of the parts.
+PATTERN = "part-*.parquet"
+#: In the metadata of a part: the hash of its users and their histories.
+USERS_HASH = b"users_sha256"
 
 
 class Parts:
-    """The parts of a table that are written, in a folder beside the file that they will be.
+    """The parts of a table, in a folder beside the file that they will be. They are asked for one after the other.
 
     Attributes:
-        done: ``users``, ``parts`` and other counts so far, and the ``sha256`` of these users and their histories.
+        folder: The folder.
+        number: How many parts have been asked for.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], done: dict[str, Any]) -> None:
-        self.folder, self.settings, self.done = folder, settings, done
-        self._digest = hashlib.sha256()
+    def __init__(self, folder: Path, *, overwrite: bool) -> None:
+        self.folder, self.overwrite, self.number = folder, overwrite, 0
 
-    def skip(self, users: Iterator[Row]) -> None:
-        """Read the users that are done.
+    def find(self, users: Sequence[Row]) -> bool:
+        """Whether the next part is there already, from these users and histories. A damaged one is not there.
 
         Raises:
-            ValueError: If others are in their places.
+            ValueError: If it is there from others, and they may not be replaced.
         """
-        for row in islice(users, self.done["users"]):
-            self._digest.update(_line(row))
-        if self.done["users"] and self._digest.hexdigest() != self.done["sha256"]:
-            raise ValueError(
-                f"{self.folder} has recommendations for {self.done['users']:,} users, and the input does not begin "
-                f"with these users and histories: go on with the same input; {BEGIN_ANEW}."
-            )
+        try:
+            found = (pq.read_schema(self._path(self.number)).metadata or {}).get(USERS_HASH)
+        except FileNotFoundError:
+            return False
+        except (pa.ArrowException, OSError):
+            found = None
+        if found == _hash(users):
+            self.number += 1
+            return True
+        if found is not None:
+            self._refuse(f"part {self.number} has others than {users[0].user!r} and those after")
+        self._path(self.number).unlink()
+        return False
 
-    def add(self, users: Sequence[Row], table: pa.Table, counts: Mapping[str, int]) -> None:
-        """Write the recommendations for the next users; ``counts``, with ``users``, are added to those before."""
-        part = self.folder / _name_of_part(self.done["parts"])
-        with _whole(part) as new:
+    def add(self, users: Sequence[Row], table: pa.Table) -> None:
+        """Write the next part, which appears whole."""
+        table = table.replace_schema_metadata({USERS_HASH: _hash(users)})
+        with _whole(self._path(self.number)) as new:
             pq.write_table(table, new)
-        for row in users:
-            self._digest.update(_line(row))
-        sums = {name: self.done.get(name, 0) + count for name, count in counts.items()}
-        self.done = {**sums, "parts": self.done["parts"] + 1, "sha256": self._digest.hexdigest()}
-        self._write_manifest()
+        self.number += 1
 
-    @property
-    def are_joined(self) -> bool:
-        """Whether the file is there, of a run that was stopped while it removed the parts."""
-        return bool(self.done.get("joined"))
-
-    def join(self, output: Path) -> None:
-        """Make the parts one file, which appears whole.
+    def end(self) -> None:
+        """Say that there are no more users.
 
         Raises:
-            ValueError: If a part is missing or damaged.
+            ValueError: If there are more parts, and they may not be removed.
+        """
+        more = [path for path in self.folder.glob(PATTERN) if path >= self._path(self.number)]
+        if more:
+            self._refuse("there were more")
+        for path in more:
+            path.unlink()
+
+    def join(self, output: Path, look: Callable[[pa.Table], None]) -> None:
+        """Make the parts one file, which appears whole; they do not count any more. ``look`` sees each of them.
+
+        Raises:
+            ValueError: If one is damaged.
         """
         joined = self.folder / "joined"
         with joined.open("wb") as file:
-            WRITERS[output.suffix.lower()](self._tables(), file)
+            WRITERS[output.suffix.lower()](self._tables(look), file)
         joined.replace(output)
-        self.done["joined"] = True
-        self._write_manifest()
+        (self.folder / SETTINGS_NAME).unlink()
 
-    def _write_manifest(self) -> None:
-        with _whole(self.folder / MANIFEST_NAME) as new:
-            new.write_text(json.dumps({"settings": self.settings, "done": self.done}, indent=1), encoding="utf-8")
-
-    def _tables(self) -> Iterator[pa.Table]:
-        users = 0
-        for number in range(self.done["parts"]):
-            part = self.folder / _name_of_part(number)
+    def _tables(self, look: Callable[[pa.Table], None]) -> Iterator[pa.Table]:
+        for number in range(self.number):
             try:
-                table = pq.read_table(part)
+                table = pq.read_table(self._path(number)).replace_schema_metadata()
             except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{part} is missing or damaged ({error}): {BEGIN_ANEW}.") from error
-            users += len(table)
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{self._path(number)} is damaged ({reason}): remove it, and go on.") from error
+            look(table)
             yield table
-        if users != self.done["users"]:
-            raise ValueError(f"{self.folder} has {users:,} users, not {self.done['users']:,}: {BEGIN_ANEW}.")
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:06d}.parquet"
+
+    def _refuse(self, why: str) -> None:
+        if not self.overwrite:
+            raise ValueError(
+                f"{self.folder} has the beginning of a table for other users ({why}): go on with the same input, or "
+                "replace what does not fit (overwrite=)"
+            )
 
 
 @contextmanager
 def open_parts(output: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[Parts]:
-    """The parts of a file, those of a run that was stopped among them. They are removed once they are joined.
+    """The parts of a file, also those that a run left that was stopped. They are removed once they are joined.
 
     Args:
         output: The file.
         settings: What the rows depend on besides the users, as plain values.
-        overwrite: Whether to replace the file, and parts that were written with other settings.
+        overwrite: Whether to replace the file, and parts that a run with other settings or other users left.
 
     Raises:
         FileExistsError: If the file is there, and may not be replaced.
@@ -116,37 +129,40 @@ def open_parts(output: Path, settings: Mapping[str, Any], *, overwrite: bool = F
         lock.acquire()
     except Timeout as error:
         raise ValueError(f"{output} is being written by another run.") from error
+    kept = folder / SETTINGS_NAME
     try:
-        yield Parts(folder, settings, _begun(output, folder, settings, overwrite))
+        _check_settings(output, folder, settings, overwrite)
+        if not kept.exists():
+            _clear(folder)
+            with _whole(kept) as new:
+                new.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        yield Parts(folder, overwrite=overwrite)
     finally:
-        done = read_json(folder / MANIFEST_NAME).get("done")
-        is_over = done is None or done.get("joined")
-        if is_over:  # the manifest last: as long as it is there, the same call cleans up
-            _remove_parts(folder)
+        if not any(folder.glob(PATTERN)):
+            kept.unlink(missing_ok=True)
+        if is_over := not kept.exists():
+            _clear(folder)
             (folder / "lock").unlink(missing_ok=True)
-            (folder / MANIFEST_NAME).unlink(missing_ok=True)
         lock.release()
         if is_over:
             with suppress(OSError):  # it may hold files of others
                 folder.rmdir()
 
 
-def _begun(output: Path, folder: Path, settings: Mapping[str, Any], overwrite: bool) -> dict[str, Any]:
-    """What is done of the file; nothing if it is begun anew."""
-    found = read_json(folder / MANIFEST_NAME)
-    before = found.get("settings", {})
-    other = [name for name in settings if before.get(name) != settings[name]] if found else []
+def _check_settings(output: Path, folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuse parts with other settings, or forget that they are there."""
+    kept = folder / SETTINGS_NAME
+    before = read_json(kept)
+    other = [name for name in settings if before.get(name, ...) != settings[name]] if before else []
     if other and not overwrite:
-        names = ", ".join(other)
         raise ValueError(
-            f"{folder} has the beginning of a table with other settings ({names}): go on with those; {BEGIN_ANEW}."
+            f"{folder} has the beginning of a table with other settings ({', '.join(other)}): go on with those, or "
+            "begin anew (overwrite=)"
         )
-    if found and not other and (output.exists() or not found["done"].get("joined")):
-        return found["done"]
-    check_output(output, overwrite=overwrite)
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    _remove_parts(folder)
-    return {"users": 0, "parts": 0}
+    if other:
+        kept.unlink()
+    if not before and not overwrite and output.exists():
+        raise FileExistsError(f"{output} exists: overwrite= replaces it.")
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -154,14 +170,14 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
     Raises:
         ValueError: If its suffix says no kind of table.
-        FileExistsError: If it is there, may not be replaced, and no parts of a stopped run are beside it.
+        FileExistsError: If it is there, may not be replaced, and no folder of parts is beside it.
         IsADirectoryError: If it is a folder.
     """
     if output.suffix.lower() not in WRITERS:
         raise ValueError(f"{output}: expected a file that ends in {', '.join(WRITERS)}, or - for standard output.")
     if output.is_dir():
         raise IsADirectoryError(f"{output} is a folder; expected a file.")
-    if output.exists() and not overwrite and not (folder_of_parts(output) / MANIFEST_NAME).exists():
+    if output.exists() and not overwrite and not folder_of_parts(output).exists():
         raise FileExistsError(f"{output} exists: overwrite= replaces it.")
 
 
@@ -170,8 +186,8 @@ def folder_of_parts(output: Path) -> Path:
     return output.with_name(output.name + PARTS)
 
 
-def _remove_parts(folder: Path) -> None:
-    for pattern in ("part-*.parquet", "*.new", "joined"):
+def _clear(folder: Path) -> None:
+    for pattern in (PATTERN, "*.new", "joined"):
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -184,9 +200,8 @@ def _whole(path: Path) -> Iterator[Path]:
     os.replace(new, path)
 
 
-def _name_of_part(number: int) -> str:
-    return f"part-{number:06d}.parquet"
-
-
-def _line(row: Row) -> bytes:
-    return json.dumps([row.user, row.items]).encode() + b"\n"
+def _hash(users: Sequence[Row]) -> bytes:
+    digest = hashlib.sha256()
+    for row in users:
+        digest.update(json.dumps([row.user, row.items]).encode() + b"\n")
+    return digest.hexdigest().encode()

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,13 +76,13 @@ def recommend_table(
         on_unknown: ``"error"`` refuses candidates and excluded items that are not in the catalogue, ``"unk"`` ignores
             them.
         batch_size: Histories that are read at a time.
-        overwrite: Whether to replace the file, and what a stopped run with other settings left.
+        overwrite: Whether to replace the file, and what a stopped run with other settings or other users left.
         total: How many users there are, for the progress bar.
 
     Raises:
         FileExistsError: If the file exists, and may not be replaced.
         ValueError: If users cannot be read, an id is not known, ``top_k`` cannot be, or a stopped run had other
-            settings or other users. What is done stays in the parts.
+            settings or other users. Whole parts are kept.
     """
     listed = {"candidates": candidates, "exclude": exclude, "pairs": exclude_pairs.items if exclude_pairs else ()}
     for name, items in listed.items():
@@ -103,54 +103,49 @@ def recommend_table(
         )
         return table_of([row.user for row in some], ranked)
 
-    users = iter(users)
+    chunks, counts = _chunks(users), Counter[str]()
+
+    def look(table: pa.Table) -> None:
+        sums = {name: sum(table[name].to_pylist()) for name in ("fallback", "unknown_items")}
+        counts.update({"users": len(table), **sums})
+
     if os.fspath(output) == STANDARD_OUTPUT:
-        return _to_standard_output(users, recommend, total)
-    path = Path(os.path.realpath(output))
-    check_output(path, overwrite=overwrite)
-    check_writable(path.parent, "output=")
-    settings = {
-        "model": _fingerprint(recommender),
-        **options,
-        "candidates": None if candidates is None else _hash(sorted(candidates)),
-        "exclude": exclude_pairs.sha256 if exclude_pairs else _hash(sorted(exclude)),
-    }
-    with open_parts(path, settings, overwrite=overwrite) as parts:
-        if not parts.are_joined:
-            parts.skip(users)
-            with _bar(total, parts.done["users"]) as bar:
-                while some := list(islice(users, USERS_A_PART)):
-                    table = recommend(some)
-                    parts.add(some, table, _counts(table))
+        with _bar(total) as bar:
+            for some in chunks:
+                table = recommend(some)
+                write_json_lines([table], sys.stdout.buffer)
+                look(table)
+                bar.update(len(some))
+    else:
+        path = Path(os.path.realpath(output))
+        check_output(path, overwrite=overwrite)
+        check_writable(path.parent, "output=")
+        settings = {
+            "model": _fingerprint(recommender),
+            **options,
+            "candidates": None if candidates is None else _hash(sorted(candidates)),
+            "exclude": exclude_pairs.sha256 if exclude_pairs else _hash(sorted(exclude)),
+        }
+        with open_parts(path, settings, overwrite=overwrite) as parts:
+            with _bar(total) as bar:
+                for some in chunks:
+                    if not parts.find(some):
+                        parts.add(some, recommend(some))
                     bar.update(len(some))
-            parts.join(path)
-        return TableCounts(**{name: parts.done[name] for name in TableCounts._fields})
-
-
-def _to_standard_output(
-    users: Iterator[Row], recommend: Callable[[Sequence[Row]], pa.Table], total: int | None
-) -> TableCounts:
-    counts = Counter[str]()
-
-    def tables() -> Iterator[pa.Table]:
-        while some := list(islice(users, USERS_A_PART)):
-            table = recommend(some)
-            counts.update(_counts(table))
-            yield table
-            bar.update(len(some))
-
-    with _bar(total) as bar:
-        write_json_lines(tables(), sys.stdout.buffer)
+            parts.end()
+            parts.join(path, look)
     return TableCounts(**{name: counts[name] for name in TableCounts._fields})
 
 
-def _counts(table: pa.Table) -> dict[str, int]:
-    return {"users": len(table), **{name: sum(table[name].to_pylist()) for name in ("fallback", "unknown_items")}}
+def _chunks(users: Iterable[Row]) -> Iterator[list[Row]]:
+    users = iter(users)
+    while some := list(islice(users, USERS_A_PART)):
+        yield some
 
 
-def _bar(total: int | None, done: int = 0) -> Any:
+def _bar(total: int | None) -> Any:
     """A progress bar with users a second, on a terminal."""
-    return tqdm(total=total, initial=done, unit=" users", desc="recommending", disable=None)
+    return tqdm(total=total, unit=" users", desc="recommending", disable=None)
 
 
 def _fingerprint(recommender: Recommender) -> str:

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from e4srec_hf import E4SRecModel, save_trained
+from e4srec_hf.data import build_item_tokenizer, catalogue_of, load_sequences
 from e4srec_hf.training.tiny_base import make_tiny_base
 from tests.benchmarks.running import BENCHMARKS, run
 
@@ -110,3 +113,18 @@ def test_a_step_over_a_large_catalogue_holds_a_part_of_its_scores(tmp_path):
     shares = {(m["head"], m["what"]): m["memory_of_the_naive_way"] for m in result["measurements"]}
     assert len(shares) == 4
     assert all(share < 0.6 for share in shares.values()), shares
+
+
+@pytest.mark.slow
+def test_a_table_that_is_killed_on_its_way_is_the_same_and_equals_a_loop(log, tmp_path):
+    tokenizer = build_item_tokenizer(catalogue_of(load_sequences(log)))
+    base = make_tiny_base(tmp_path / "base", hidden_size=32)
+    save_trained(E4SRecModel.from_base(base, torch.randn(len(tokenizer), 8)), tokenizer, tmp_path / "reader")
+    flags = ["--model", tmp_path / "reader", "--users", 5000, "--alone", 40, "--kills", 2, "--interval", 0.05]
+    result = run("recommend_table", *flags, results=tmp_path / "results")
+    assert result["same_file"] is result["every_user_once"] is True
+    assert [1024 <= users < 5000 for users in result["killed"]["killed_at_users"]] == [True] * 2
+    assert result["plain_loop"]["users_with_identical_items"] == result["plain_loop"]["users_compared"] == 40
+    ratio = result["table"]["users_a_cpu_second"] / result["plain_loop"]["users_a_second"]
+    assert result["table_against_plain_loop"] == pytest.approx(ratio)
+    assert result["table"]["peak_bytes"] > 0
