@@ -233,9 +233,9 @@ class Recommender:
         Raises:
             ValueError: If a score is NaN.
         """
-        return self._named(best_items(score_chunks(vectors, self.model.scoring_parts), top_k, seen=seen, retired=never))
+        return self.named(best_items(score_chunks(vectors, self.model.scoring_parts), top_k, seen=seen, retired=never))
 
-    def _named(self, best: Recommendations) -> list[list[Recommended]]:
+    def named(self, best: Recommendations) -> list[list[Recommended]]:
         """The ``(rows, top_k)`` best items with raw ids and titles."""
         scores, ids = best.scores.tolist(), best.item_ids.tolist()
         for token in {token for row in ids for token in row} - self._names.keys():
