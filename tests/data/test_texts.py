@@ -1,5 +1,7 @@
 """Vectors of texts, against a plain forward pass for each text."""
 
+from functools import partial
+
 import pytest
 import torch
 from transformers import BertConfig, BertModel, T5Config, T5Model
@@ -25,10 +27,11 @@ def test_every_family_gives_what_one_text_at_a_time_gives(kind, make_base, text_
         found = text_vectors(TEXTS, base, tokenizer=text_tokenizer, layer=layer, pooling=pooling)
         expected = torch.stack([plain(base, text_tokenizer, text, layer, pooling) for text in TEXTS])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert torch.equal(found[0], found[2])
+    close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)  # a processor may round each row differently
+    close(found[0], found[2])
     both = text_vectors(TEXTS, base, tokenizer=text_tokenizer, layer=-1, pooling="both")
     assert both.shape == (len(TEXTS), 64)
-    assert torch.equal(both[:, 32:], found)
+    close(both[:, 32:], found)
 
 
 @pytest.mark.parametrize(("layers", "chosen"), [(1, 1), (2, 1), (6, 2), (7, 2)])
