@@ -37,8 +37,13 @@ def read_items(path: str | os.PathLike[str]) -> list[str]:
 
 
 def lists_pairs(path: str | os.PathLike[str]) -> bool:
-    """Whether a file as for [`read_items`] has a column ``user_id``, and so lists pairs of a user and an item."""
-    return USER in _column_names(Path(path))
+    """Whether a file as for [`read_items`] has a column ``user_id``, and so lists pairs of a user and an item.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read.
+    """
+    return USER in _column_names(_existing(path))
 
 
 class UserItems:
@@ -74,9 +79,7 @@ class UserItems:
 
 def _ids(path: str | os.PathLike[str], names: Sequence[str]) -> Iterator[list[str]]:
     """The ids in some columns, row by row."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+    path = _existing(path)
     read = _READERS.get(path.suffix.lower())
     if read is None and USER in names:
         raise ValueError(f"{path} lists no pairs. {_ADVICE}")
@@ -85,6 +88,12 @@ def _ids(path: str | os.PathLike[str], names: Sequence[str]) -> Iterator[list[st
             yield as_ids(values)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such file: {os.fspath(path)}")
+    return Path(path)
 
 
 def _column_names(path: Path) -> list[str]:

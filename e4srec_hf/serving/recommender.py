@@ -116,11 +116,13 @@ class Recommender:
             on_unknown: ``"error"`` refuses other ids, ``"unk"`` leaves them out.
 
         Raises:
-            ValueError: If an id is not in the catalogue; the message names the first of them.
+            TypeError: If an item is no string, or ``items`` is a single one.
+            ValueError: If an id is not in the catalogue; the message names the first of them. Or if ``on_unknown`` is
+                no choice.
         """
-        items = list(items)
+        items = checked_items(items)
         tokens = item_token_ids(self.tokenizer, items)
-        if on_unknown == "error" and UNK_ID in tokens:
+        if checked_on_unknown(on_unknown) == "error" and UNK_ID in tokens:
             unknown = [item for item, token in zip(items, tokens, strict=True) if token == UNK_ID]
             refuse_ids("are not in the catalogue", unknown)
         return [token for token in tokens if token != UNK_ID]
@@ -154,6 +156,7 @@ class Recommender:
             One for each history, in their order.
 
         Raises:
+            TypeError: If ``candidates`` or ``exclude`` is anything else than a list of strings.
             ValueError: If an id is not known, or ``top_k`` or ``batch_size`` cannot be.
         """
         top_k = self.checked_top_k(top_k)
@@ -204,6 +207,7 @@ class Recommender:
         """``(any,)`` tokens that nobody gets: retired, excluded, or no candidates.
 
         Raises:
+            TypeError: As [`tokens`].
             ValueError: As [`tokens`].
         """
         excluded = self.tokens(exclude, on_unknown=on_unknown)
@@ -253,3 +257,18 @@ class Recommender:
         item = str(self.tokenizer.convert_ids_to_tokens(token))
         title = self.titles.get(item, "")
         return item, "" if problem_of_title(title) else title
+
+
+def checked_on_unknown(on_unknown: str) -> str:
+    """What to do with unknown ids; a `ValueError` if it is no choice."""
+    if on_unknown not in ("unk", "error"):
+        raise ValueError(f'on_unknown must be "unk" or "error", not {on_unknown!r}')
+    return on_unknown
+
+
+def checked_items(items: Iterable[str]) -> list[str]:
+    """Raw ids as a list; a `TypeError` if they are none, or a single one."""
+    listed = items if isinstance(items, str) else list(items)
+    if isinstance(listed, str) or not all(isinstance(item, str) for item in listed):
+        raise TypeError(f"Items must be a list of raw item ids, each a string; not {listed!r:.80}")
+    return listed

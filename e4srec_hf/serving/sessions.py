@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .continued_reading import NOTHING_READ, ReadItems, read_on, why_not_continued
-from .recommender import Recommended, Recommender
+from .recommender import Recommended, Recommender, checked_items, checked_on_unknown
 
 
 class Session:
@@ -230,18 +230,3 @@ class Sessions:
             if used > oldest and len(self._sessions) <= self._max_sessions:
                 return
             self._sessions.popitem(last=False)
-
-
-def checked_on_unknown(on_unknown: str) -> str:
-    """What to do with unknown ids; a `ValueError` if it is no choice."""
-    if on_unknown not in ("unk", "error"):
-        raise ValueError(f'on_unknown must be "unk" or "error", not {on_unknown!r}')
-    return on_unknown
-
-
-def checked_items(items: Iterable[str]) -> list[str]:
-    """Raw ids as a list; a `TypeError` if they are none, or a single one."""
-    listed = items if isinstance(items, str) else list(items)
-    if isinstance(listed, str) or not all(isinstance(item, str) for item in listed):
-        raise TypeError(f"Items must be a list of raw item ids, each a string; not {listed!r:.80}")
-    return listed

@@ -19,7 +19,7 @@ from ..data.rows import Row
 from ..evaluation.fingerprint import model_fingerprint
 from ..paths import check_writable
 from .parts import check_output, open_parts
-from .recommender import Recommender
+from .recommender import Recommender, checked_items
 from .table_files import table_of, write_json_lines
 
 #: Users of a part: so many are in memory, and so many are lost at most when a run is stopped.
@@ -49,8 +49,8 @@ def recommend_table(
     *,
     top_k: int | None = None,
     exclude_seen: bool = True,
-    candidates: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
+    candidates: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
     exclude_pairs: UserItems | None = None,
     on_unknown: str = "error",
     batch_size: int = 256,
@@ -81,9 +81,11 @@ def recommend_table(
 
     Raises:
         FileExistsError: If the file exists, and may not be replaced.
+        TypeError: If ``candidates`` or ``exclude`` is anything else than a list of strings.
         ValueError: If users cannot be read, an id is not known, ``top_k`` cannot be, or a stopped run had other
             settings or other users. Whole parts are kept.
     """
+    candidates, exclude = None if candidates is None else checked_items(candidates), checked_items(exclude)
     listed = {"candidates": candidates, "exclude": exclude, "pairs": exclude_pairs.items if exclude_pairs else ()}
     for name, items in listed.items():
         known = recommender.tokens(items or (), on_unknown=on_unknown)
@@ -124,7 +126,8 @@ def recommend_table(
             "model": _fingerprint(recommender),
             **options,
             "candidates": None if candidates is None else _hash(sorted(candidates)),
-            "exclude": exclude_pairs.sha256 if exclude_pairs else _hash(sorted(exclude)),
+            "exclude": _hash(sorted(exclude)),
+            "exclude_pairs": exclude_pairs.sha256 if exclude_pairs else None,
         }
         with open_parts(path, settings, overwrite=overwrite) as parts:
             with _bar(total) as bar:

@@ -61,6 +61,9 @@ def test_what_lists_no_items_is_named_by_its_row(tmp_path, name, content, messag
 def test_missing_files_and_pairs_are_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_items(tmp_path / "none.txt")
+    for suffix in (".csv", ".jsonl", ".parquet", ".txt"):
+        with pytest.raises(FileNotFoundError, match=rf"no such file: .*none\{suffix}"):
+            lists_pairs(tmp_path / f"none{suffix}")
     with pytest.raises(ValueError, match="lists no pairs"):
         UserItems(write(tmp_path, ".txt"))
     (tmp_path / "none.csv").write_text("user_id,item_id\n")

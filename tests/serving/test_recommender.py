@@ -104,11 +104,19 @@ def test_no_histories_and_unusual_titles(recommender):
         ({"top_k": 0}, "top_k must be between 1 and the 30 items"),
         ({"top_k": 31}, "top_k must be between 1 and the 30 items"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"on_unknown": "drop"}, "on_unknown must be"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(recommender, asked, message):
     with pytest.raises(ValueError, match=message):
         recommender.recommend(**{"histories": [["item 1"]], **asked})
+
+
+@pytest.mark.parametrize("wrong", ["item 1", [1], [None]])
+@pytest.mark.parametrize("name", ["candidates", "exclude"])
+def test_what_is_no_list_of_raw_ids_is_refused(recommender, name, wrong):
+    with pytest.raises(TypeError, match="Items must be a list of raw item ids"):
+        recommender.recommend([["item 1"]], on_unknown="unk", **{name: wrong})
 
 
 def test_a_tokenizer_of_another_model_is_refused(recommender):

@@ -140,6 +140,41 @@ def test_a_stopped_run_goes_on_with_its_own_settings_and_input_alone(recommender
     assert {len(row["item_ids"]) for row in read(path)} == {4}
 
 
+def test_excluded_items_beside_excluded_pairs_are_settings_too(recommender, users, tmp_path):
+    def stopped():
+        yield from rows_of(users)[:20]
+        raise ValueError("stopped")
+
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\nuser 1,item 4\n")
+    path, pairs = tmp_path / "recs.jsonl", UserItems(tmp_path / "pairs.csv")
+    with pytest.raises(ValueError, match="stopped"):
+        recommend_table(recommender, stopped(), path, exclude=["item 2"], exclude_pairs=pairs)
+    for asked, name in (
+        ({"exclude": ["item 3"], "exclude_pairs": pairs}, "exclude"),
+        ({"exclude": ["item 2"]}, "exclude_pairs"),
+    ):
+        with pytest.raises(ValueError, match=rf"other settings \({name}\)"):
+            recommend_table(recommender, rows_of(users), path, **asked)
+
+
+def test_what_gives_its_items_only_once_is_the_list_that_it_is_for_all_users(recommender, users, tmp_path):
+    listed = {"candidates": ["item 1", "item 2", "item 4"], "exclude": ["item 2"]}
+    recommend_table(recommender, rows_of(users), tmp_path / "lists.jsonl", **listed)
+    recommend_table(
+        recommender, rows_of(users), tmp_path / "once.jsonl", **{name: iter(items) for name, items in listed.items()}
+    )
+    assert (tmp_path / "once.jsonl").read_bytes() == (tmp_path / "lists.jsonl").read_bytes()
+    assert {item for row in read(tmp_path / "once.jsonl") for item in row["item_ids"]} == {"item 1", "item 4"}
+
+
+def test_what_is_no_choice_is_refused(recommender, users, tmp_path):
+    with pytest.raises(ValueError, match="on_unknown must be"):
+        recommend_table(recommender, rows_of(users), tmp_path / "recs.jsonl", on_unknown="drop")
+    with pytest.raises(TypeError, match="Items must be a list of raw item ids"):
+        recommend_table(recommender, rows_of(users), tmp_path / "recs.jsonl", exclude="item 1", on_unknown="unk")
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_fits_of_a_stopped_run_is_kept_when_the_rest_is_replaced(recommender, users, tmp_path, monkeypatch):
     def stopped():
         yield from rows_of(users)
