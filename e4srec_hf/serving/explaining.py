@@ -7,8 +7,7 @@ import torch
 
 from ..data.item_tokenizer import item_token_ids, refuse_ids
 from ..modeling.histories import PAD_ID, UNK_ID
-from .recommender import Recommender
-from .sessions import checked_items, checked_on_unknown
+from .recommender import Recommender, checked_items, checked_on_unknown
 
 
 class Explanation(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .continued_reading import NOTHING_READ, ReadItems, read_on, why_not_continued
-from .recommender import Recommended, Recommender, checked_items, checked_on_unknown
+from .recommender import Recommended, Recommender, checked_on_unknown
 
 
 class Session:
@@ -70,7 +70,7 @@ class Session:
             TypeError: If an item is no string, or ``items`` is a single one.
             ValueError: As [`append`].
         """
-        known = self._tokens(items)
+        known = self._recommender.tokens(items, on_unknown=self._on_unknown)
         if not known:
             return
         with self._lock:
@@ -100,8 +100,7 @@ class Session:
                 nothing to read: neither an item nor a prompt.
         """
         top_k = self._recommender.checked_top_k(top_k)
-        chosen = None if candidates is None else checked_items(candidates)
-        never = self._recommender.never_recommended(chosen, on_unknown=self._on_unknown)
+        never = self._recommender.never_recommended(candidates, on_unknown=self._on_unknown)
         with self._lock:
             vector, hidden = self._current_vector(), list(self._seen) if exclude_seen else []
         seen = torch.tensor([hidden], dtype=torch.long, device=vector.device)
@@ -115,9 +114,6 @@ class Session:
         """
         with self._lock:
             return self._current_vector()[0].clone()
-
-    def _tokens(self, items: Iterable[str]) -> list[int]:
-        return self._recommender.tokens(checked_items(items), on_unknown=self._on_unknown)
 
     @torch.no_grad()
     def _current_vector(self) -> Tensor:
