@@ -325,8 +325,8 @@ class E4SRecModel(Recommender):
         """
         if labels is None:
             items, n_items = self.known_histories(input_ids, attention_mask)
-            if attention_mask is not None and not n_items.any() and (input_ids[attention_mask > 0] == UNK_ID).any():
-                raise ValueError("No id is in the catalogue. Was it text? Use pipeline('sequential-recommendation').")
+            if attention_mask is not None and ((input_ids == UNK_ID) & (attention_mask > 0)).any(1)[n_items == 0].any():
+                raise ValueError("A row has no known id. Is it text? Use pipeline('sequential-recommendation').")
             vectors = self.history_vectors(items, n_items)
             return CausalLMOutput(logits=catalogue_scores(vectors, self.scoring_parts))  # type: ignore[arg-type]
         if self.training and self.unmerged_weights:

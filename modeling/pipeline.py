@@ -14,8 +14,11 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Pipeline
+from transformers.utils import logging
 
 from .histories import FIRST_ITEM_ID, PAD_ID
+
+logger = logging.get_logger(__name__)
 
 
 def is_history(value: Any) -> bool:
@@ -43,17 +46,19 @@ class SequentialRecommendationPipeline(Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        file = self.model.file_beside("item_titles.json")
-        self.titles: dict[str, str] = json.loads(Path(file).read_text(encoding="utf-8")) if file else {}
+        self.titles: dict[str, str] = {}
+        try:
+            if file := self.model.file_beside("item_titles.json"):
+                self.titles = json.loads(Path(file).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # of a private repo too: the token does not come here
+            logger.warning(f"There are no titles, because they cannot be read: {error}")
 
     def __call__(self, inputs: Iterable[Any], **options: Any) -> list[Any]:  # type: ignore[override]
         """Recommend for one history, or for each of many."""
         rows = inputs if isinstance(inputs, str) else list(inputs)
         histories = [rows] if (one := is_history(rows)) else rows
         if not all(map(is_history, histories)):
-            raise TypeError(
-                f"Give a list of raw item ids, the oldest first, or a list of such lists, not {inputs!r:.80}"
-            )
+            raise TypeError(f"Give a list of raw item ids, or a list of such lists, not {inputs!r:.80}")
         given = self._sanitize_parameters(**options)
         made_with = self._preprocess_params, self._forward_params, self._postprocess_params
         found = self.run_single(histories, *(old | new for old, new in zip(made_with, given, strict=True)))

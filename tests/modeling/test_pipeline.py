@@ -115,8 +115,23 @@ def test_without_a_word_of_the_user_nothing_of_the_repo_runs(folder):
 
 
 def test_a_pipeline_that_would_read_ids_as_text_is_refused(folder):
-    with pytest.raises(ValueError, match=r"No id is in the catalogue\. Was it text|no known item"):
+    with pytest.raises(ValueError, match=r"A row has no known id\. Is it text|no known item"):
         pipeline("feature-extraction", model=str(folder))("A sentence")
+
+
+def test_titles_that_cannot_be_read_are_told_and_left_out(folder, propagating, caplog):
+    (folder / "item_titles.json").write_text("{")
+    recommender = pipeline(TASK, model=str(folder), trust_remote_code=True)
+    assert "There are no titles" in caplog.text
+    assert {entry["title"] for entry in recommender(["item 1"])} == {""}
+
+
+def test_a_row_of_text_is_refused_alone_and_in_a_batch(make_model, item_tokenizer):
+    model = make_model()
+    for texts in (["A sentence"], ["item 1", "A sentence"]):
+        batch = item_tokenizer(texts, return_tensors="pt")
+        with pytest.raises(ValueError, match="Is it text"):
+            model(**batch)
 
 
 @pytest.mark.slow
