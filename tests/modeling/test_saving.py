@@ -68,6 +68,7 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "configuration_e4srec.py",
         "histories.py",
         "modeling_e4srec.py",
+        "pipeline.py",
         "reading.py",
         "ranking.py",
         "recommender.py",
