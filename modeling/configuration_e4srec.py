@@ -4,7 +4,7 @@ import logging
 import re
 from typing import Any
 
-from .catalogue_checks import ItemConfig, check_catalogue_fields, check_whole_number
+from .item_config import ItemConfig, check_catalogue_fields, check_whole_number
 
 # what PEFT imports warns of a missing kernel for 4-bit weights on a CPU, whatever the base is
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .catalogue_checks import ItemConfig, check_catalogue_fields, check_whole_number
+from .item_config import ItemConfig, check_catalogue_fields, check_whole_number
 
 
 class SASRecConfig(ItemConfig):

@@ -8,7 +8,7 @@ Source: arXiv 2312.02443. Trained are LoRA, the input projection and the head; t
 The files of this repo, in reading order:
 
 - ``modeling_e4srec.py`` (this one): the model, how it is made, loaded and run.
-- ``configuration_e4srec.py``: every setting. ``catalogue_checks.py``: what it shares with SASRec's.
+- ``configuration_e4srec.py``: every setting. ``item_config.py``: what it shares with SASRec's.
 - ``recommender.py``: loss, scores and recommendations. ``ranking.py``: the best items. ``pipeline.py``: for raw ids.
 - ``histories.py``: which items of a history count. ``reading.py``: how the base reads them.
 - ``bases.py``: finding or sharing the base, LoRA, the prompt. ``saving.py``: what is written, and strict loading.
@@ -40,9 +40,9 @@ from .bases import (
     tokenize_prompt,
     tune_base,
 )
-from .catalogue_checks import check_item_table
 from .configuration_e4srec import E4SRecConfig
 from .histories import IGNORE_INDEX, UNK_ID, check_item_ids, known_items, pack_right_padded, target_positions
+from .item_config import check_item_table
 from .ranking import catalogue_scores
 from .reading import KeptInstruction, PlainReader, ReadingTask
 from .recommender import Recommender

@@ -11,8 +11,8 @@ from transformers.utils import logging
 from ..data.item_tokenizer import check_vocabulary, extend_item_tokenizer, item_token_ids, refuse_ids
 from ..data.titles import check_maps_ids, problem_of_title
 from ..modeling import E4SRecModel, SASRecModel
-from ..modeling.catalogue_checks import check_finite
 from ..modeling.histories import FIRST_ITEM_ID
+from ..modeling.item_config import check_finite
 from .head_fit import HeadFit, fit_rows
 from .titles import Encoder, read_titles, rows_of_titles, titles_beside
 

@@ -10,7 +10,7 @@ from transformers.utils import logging
 from ..data.texts import standard_scores, text_vectors
 from ..files import TITLES_NAME, read_json
 from ..modeling import E4SRecModel, SASRecModel
-from ..modeling.catalogue_checks import check_finite
+from ..modeling.item_config import check_finite
 from .head_fit import HeadFit, fit_rows
 
 #: From titles to a vector each, ``(titles, any width)``.

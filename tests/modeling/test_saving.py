@@ -64,7 +64,7 @@ def test_a_folder_holds_config_weights_and_the_code_that_loads_them_and_nothing_
         "config.json",
         "model.safetensors",
         "bases.py",
-        "catalogue_checks.py",
+        "item_config.py",
         "configuration_e4srec.py",
         "histories.py",
         "modeling_e4srec.py",
